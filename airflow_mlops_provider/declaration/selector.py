@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 OnAmbiguous = Literal["latest", "fail"]
@@ -117,8 +117,7 @@ class ResolvedModel:
     git_commit: str | None
     run_url: str | None
     resolved_at: str
-    tags: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON types, for XCom, annotations and events; ``ResolvedModel(**d)`` is its inverse."""
-        return {**asdict(self), "tags": dict(self.tags)}
+        return asdict(self)
