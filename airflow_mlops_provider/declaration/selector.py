@@ -13,7 +13,9 @@ from typing import Any, Literal
 OnAmbiguous = Literal["latest", "fail"]
 
 #: What ``uri`` may be. Aliases (``models:/name@prod``) are answered like ``registered_model`` + ``alias``.
-_MODEL_URI = re.compile(r"(models:/m-[0-9a-f]{32}|models:/[^/@\s]+/\d+|models:/[^/@\s]+@[^/@\s]+|runs:/[0-9a-f]{32}/\S+)")
+_MODEL_URI = re.compile(
+    r"(models:/m-[0-9a-f]{32}|models:/[^/@\s]+/\d+|models:/[^/@\s]+@[^/@\s]+|runs:/[0-9a-f]{32}(/\S+)?)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,8 @@ class ModelSelector:
     ``experiment`` + ``latest_run=True``   newest finished run
     ``registered_model`` + ``alias``       the version that the alias names now
     ``registered_model`` + ``version``     that version
-    ``uri``                                ``models:/m-…``, ``models:/name/7``, ``models:/name@alias`` or ``runs:/id/path``
+    ``uri``                                ``models:/m-…``, ``models:/name/7``, ``models:/name@alias``, ``runs:/id/path`` or
+                                           ``runs:/id`` (the run's only model, or its ``logged_model``)
     =====================================  ===========================================================
 
     :param logged_model: name (or ``m-…`` ID) of the model, where a run has logged several.
@@ -57,7 +60,9 @@ class ModelSelector:
         ]
         if len(ways) != 1:
             found = " and ".join(ways) or "none"
-            raise ValueError(f"choose the model in exactly one way (run_tag, latest_run, alias, version or uri), not {found}")
+            raise ValueError(
+                f"choose the model in exactly one way (run_tag, latest_run, alias, version or uri), not {found}"
+            )
         self._check_parts(ways[0])
 
     def _check_parts(self, way: str) -> None:

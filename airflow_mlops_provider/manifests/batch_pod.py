@@ -1,0 +1,119 @@
+"""A batch pod as plain dictionaries: the hardened frame, and how a resolved model gets into it.
+
+Decides what a pod that applies a model may do (nothing that the ``restricted`` Pod Security Standard forbids) and
+where the contract's variables go. Pure, no I/O, no Kubernetes client: every function takes and returns JSON types.
+Standard: https://kubernetes.io/docs/concepts/security/pod-security-standards/ (v1.34).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from airflow_mlops_provider.manifests.contract import CREDENTIAL_NAMES
+from airflow_mlops_provider.manifests.naming import MODEL_ANNOTATION, MODEL_URI_ANNOTATION
+
+#: Where a container leaves its result. The kubelet reads the file when the container ends
+#: (``terminationMessagePath``), so a result needs no sidecar, no exec, and outlives the container.
+RESULT_PATH: Final = "/airflow/xcom/return.json"
+#: The kubelet cuts longer messages off: https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
+RESULT_MAX_BYTES: Final = 4096
+TMP_VOLUME: Final = "tmp"
+
+
+def hardened_pod_security_context() -> dict[str, Any]:
+    """Return the pod's security context; the image has to name a numeric non-root user."""
+    return {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def hardened_container_security_context() -> dict[str, Any]:
+    """Return the container's security context: no privileges, nothing writable but mounted volumes."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def tmp_volume() -> dict[str, Any]:
+    """Return the one writable place of a hardened pod."""
+    return {"name": TMP_VOLUME, "emptyDir": {}}
+
+
+def tmp_volume_mount() -> dict[str, Any]:
+    return {"name": TMP_VOLUME, "mountPath": "/tmp"}  # noqa: S108 - a volume of the pod's own
+
+
+def build_env_vars(variables: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return container variables whose values arrive as they are: ``$(NAME)`` in a value is not expanded.
+
+    Expansion rule: https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
+    """
+    return [{"name": name, "value": value.replace("$(", "$$(")} for name, value in variables.items()]
+
+
+def build_credential_env_vars(secret: str, keys: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """Return MLflow's credential variables as references into the Secret *secret*.
+
+    :param keys: variable → key in the Secret, ``{"MLFLOW_TRACKING_TOKEN": "token"}``; without it every credential
+        variable is looked up under its own name, and those that the Secret lacks stay unset.
+    """
+    optional = keys is None
+    names = keys or {name: name for name in CREDENTIAL_NAMES}
+    return [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": optional}}}
+        for name, key in names.items()
+    ]
+
+
+def build_model_annotations(model: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the pod says of the model it runs."""
+    return {
+        MODEL_URI_ANNOTATION: model["uri"],
+        MODEL_ANNOTATION: json.dumps(dict(model), ensure_ascii=False, sort_keys=True, separators=(",", ":")),
+    }
+
+
+def build_resources(cpu: str | None, memory: str | None, gpu: int = 0) -> dict[str, Any]:
+    """Return requests equal to limits, so that a scoring pod is never evicted for what it declared (QoS Guaranteed).
+
+    :param cpu: Kubernetes quantity, ``"2"`` or ``"500m"``.
+    :param memory: Kubernetes quantity, ``"4Gi"``.
+    :param gpu: whole devices, ``nvidia.com/gpu``.
+    """
+    amounts: dict[str, str] = {}
+    if cpu:
+        amounts["cpu"] = cpu
+    if memory:
+        amounts["memory"] = memory
+    if gpu:
+        amounts["nvidia.com/gpu"] = str(gpu)
+    return {"requests": dict(amounts), "limits": dict(amounts)} if amounts else {}
+
+
+def parse_result(message: str | None) -> tuple[Any, str | None]:
+    """Return the container's result and what is wrong with it.
+
+    :param message: the container's termination message; None or blank where it wrote none.
+    :return: ``(value, None)``, or ``(None, problem)``.
+    """
+    if not message or not message.strip():
+        return None, None
+    try:
+        return json.loads(message), None
+    except ValueError as error:
+        if len(message.encode()) >= RESULT_MAX_BYTES:
+            return None, (
+                f"the result in {RESULT_PATH} is longer than {RESULT_MAX_BYTES} bytes and was cut off by the kubelet; "
+                "write less (a URI instead of data), or set xcom_sidecar=True"
+            )
+        return None, f"the result in {RESULT_PATH} is not JSON ({error}); write one JSON document"
+
+
+def merge_env_vars(existing: Sequence[Mapping[str, Any]], added: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return *existing* with *added* behind it; a name in *added* replaces the same name in *existing*."""
+    names = {item["name"] for item in added}
+    return [dict(item) for item in existing if item["name"] not in names] + [dict(item) for item in added]
