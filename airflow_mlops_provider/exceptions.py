@@ -10,9 +10,9 @@
     │   ├── AmbiguousModelError     several do, and the declaration says not to guess
     │   ├── ModelChangedError       what was pinned is no longer what lies there (deleted run, other digest)
     │   ├── AccessDeniedError       401 or 403
-    │   ├── NotMLflowError          something answers, but it is not an MLflow server
-    │   └── RunnerError             the process or pod that applied the model failed for a reason of its own
-    └── TransientError              unreachable, 429, 5xx: Airflow retries
+    │   └── NotMLflowError          something answers, but it is not an MLflow server
+    ├── TransientError              unreachable, 429, 5xx: Airflow retries
+    └── RunnerError                 the program that applied the model failed or was stopped: Airflow retries
 
 Bad arguments are ``ValueError``. The module does no I/O and imports nothing of the project.
 """
@@ -104,5 +104,5 @@ class NotMLflowError(PermanentError):
     """Something answers at the address, but it does not speak MLflow's REST API."""
 
 
-class RunnerError(PermanentError):
-    """The process or pod that applied the model ended with an error of its own."""
+class RunnerError(MLOpsProviderError):
+    """The program that applied the model failed or was stopped. Only its owner knows whether a retry helps."""

@@ -8,7 +8,7 @@ Standard: https://kubernetes.io/docs/concepts/security/pod-security-standards/ (
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from airflow_mlops_provider.manifests.contract import CREDENTIAL_NAMES
@@ -19,7 +19,9 @@ from airflow_mlops_provider.manifests.naming import MODEL_ANNOTATION, MODEL_URI_
 RESULT_PATH: Final = "/airflow/xcom/return.json"
 #: The kubelet cuts longer messages off: https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
 RESULT_MAX_BYTES: Final = 4096
+#: The one writable place of a hardened pod.
 TMP_VOLUME: Final = "tmp"
+TMP_PATH: Final = "/tmp"  # noqa: S108 - a volume of the pod's own
 
 
 def hardened_pod_security_context() -> dict[str, Any]:
@@ -36,15 +38,6 @@ def hardened_container_security_context() -> dict[str, Any]:
         "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
     }
-
-
-def tmp_volume() -> dict[str, Any]:
-    """Return the one writable place of a hardened pod."""
-    return {"name": TMP_VOLUME, "emptyDir": {}}
-
-
-def tmp_volume_mount() -> dict[str, Any]:
-    return {"name": TMP_VOLUME, "mountPath": "/tmp"}  # noqa: S108 - a volume of the pod's own
 
 
 def build_env_vars(variables: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -113,7 +106,10 @@ def parse_result(message: str | None) -> tuple[Any, str | None]:
         return None, f"the result in {RESULT_PATH} is not JSON ({error}); write one JSON document"
 
 
-def merge_env_vars(existing: Sequence[Mapping[str, Any]], added: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return *existing* with *added* behind it; a name in *added* replaces the same name in *existing*."""
-    names = {item["name"] for item in added}
-    return [dict(item) for item in existing if item["name"] not in names] + [dict(item) for item in added]
+def read_model_annotation(annotations: Mapping[str, str] | None) -> dict[str, Any] | None:
+    """Return the resolved model that :func:`build_model_annotations` wrote, or None where there is none."""
+    text = (annotations or {}).get(MODEL_ANNOTATION)
+    if text is None:
+        return None
+    model: dict[str, Any] = json.loads(text)
+    return model

@@ -1,0 +1,214 @@
+"""The batch step: a pod that applies the tagged model.
+
+Decides how a resolved model gets into a pod that the Kubernetes provider builds, starts and watches, and mends three of
+that provider's failures on the way: a terminated task that becomes SUCCESS, a second pod after a lost create reply, a
+result lost when the pod is over before the task is deferred. Does I/O through its hooks, while a task runs.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+
+from airflow_mlops_provider.declaration import ResolvedModel
+from airflow_mlops_provider.exceptions import PermanentError, RunnerError
+from airflow_mlops_provider.links.mlflow import MLflowModelLink, MLflowRunLink
+from airflow_mlops_provider.manifests import batch_pod
+from airflow_mlops_provider.manifests.contract import check_extra_names
+from airflow_mlops_provider.manifests.naming import CREATE_ID_ANNOTATION
+from airflow_mlops_provider.operators.model_task import ModelArgument, ModelTaskMixin, permanent_errors_fail
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from kubernetes.client import V1Container, V1Pod
+
+    from airflow_mlops_provider.hooks.kubernetes import IdempotentPodManager
+
+
+class MLflowModelBatchOperator(ModelTaskMixin, KubernetesPodOperator):
+    """Apply an MLflow model in a pod.
+
+    The model is resolved when the task runs, pinned before the pod is created, and handed over in the container's
+    environment (``MODEL_URI`` and the rest of the contract, ``docs/batch.md``). Every argument of
+    :class:`~airflow.providers.cncf.kubernetes.operators.pod.KubernetesPodOperator` works as there; the parameters of
+    :class:`~airflow_mlops_provider.operators.model_task.ModelTaskMixin` choose the model. What a container writes to
+    ``/airflow/xcom/return.json`` (JSON, up to 4,096 bytes) becomes the task's XCom without a sidecar.
+
+    :param mlflow_credentials: Secret in the pod's namespace that holds MLflow's credentials,
+        ``{"secret": "mlflow-token"}`` or ``{"secret": "mlflow-token", "keys": {"MLFLOW_TRACKING_TOKEN": "token"}}``.
+    :param hardened: fill in what the ``restricted`` Pod Security Standard demands wherever nothing else was asked for.
+    :param xcom_sidecar: fetch the result with the Kubernetes provider's sidecar, for results over 4,096 bytes.
+    :raises AirflowFailException: no model answers, or it is gone: trying again changes nothing.
+    """
+
+    template_fields: Sequence[str] = (*KubernetesPodOperator.template_fields, *ModelTaskMixin.model_template_fields)
+    operator_extra_links = (MLflowRunLink(), MLflowModelLink())
+
+    def __init__(
+        self,
+        *,
+        model: ModelArgument,
+        mlflow_conn_id: str = "mlflow_default",
+        environment: str = "default",
+        tracking_uri: str | None = None,
+        input_uri: str | None = None,
+        output_uri: str | None = None,
+        partitions: int = 1,
+        use_run_params: bool = False,
+        mlflow_credentials: Mapping[str, Any] | None = None,
+        hardened: bool = True,
+        xcom_sidecar: bool = False,
+        do_xcom_push: bool = True,
+        log_pod_spec_on_failure: bool = False,
+        startup_check_interval_seconds: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            # Without the sidecar the result is pushed by cleanup(), and the parent must not wait for a sidecar.
+            do_xcom_push=do_xcom_push and xcom_sidecar,
+            log_pod_spec_on_failure=log_pod_spec_on_failure,
+            startup_check_interval_seconds=startup_check_interval_seconds,
+            **kwargs,
+        )
+        self.model = model
+        self.mlflow_conn_id = mlflow_conn_id
+        self.environment = environment
+        self.tracking_uri = tracking_uri
+        self.input_uri = input_uri
+        self.output_uri = output_uri
+        self.partitions = partitions
+        self.use_run_params = use_run_params
+        self.mlflow_credentials = mlflow_credentials
+        self.hardened = hardened
+        self.xcom_sidecar = xcom_sidecar
+        self.push_result = do_xcom_push and not xcom_sidecar
+        self._model: ResolvedModel | None = None
+        self._result: Any = None
+
+    @cached_property
+    def pod_manager(self) -> IdempotentPodManager:
+        from airflow_mlops_provider.hooks.kubernetes import IdempotentPodManager
+
+        return IdempotentPodManager(kube_client=self.client, callbacks=self.callbacks)
+
+    def execute(self, context: Context) -> Any:
+        """Pin the model, run the pod, return its result."""
+        with permanent_errors_fail():
+            self._model = self.pin_model(context)
+            self._hand_over(self._model, context)
+        super().execute(context)
+        self._fail_if_killed()
+        return self._result
+
+    def execute_sync(self, context: Context) -> Any:
+        self._result = super().execute_sync(context)
+        return self._result
+
+    def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
+        """Go on after the pod ended. Called without a deferral too, where the pod was over before it."""
+        self._result = super().trigger_reentry(context, event)
+        self._fail_if_killed()
+        return self._result
+
+    def invoke_defer_method(self, *args: Any, **kwargs: Any) -> None:
+        self._fail_if_killed()
+        super().invoke_defer_method(*args, **kwargs)
+
+    def get_or_create_pod(self, pod_request_obj: V1Pod, context: Context) -> V1Pod:
+        self._fail_if_killed()
+        pod = super().get_or_create_pod(pod_request_obj, context)
+        if self._killed:
+            # The signal came while the pod was being created: on_kill knew of none.
+            self.pod = pod
+            self.on_kill()
+            self._fail_if_killed()
+        self._believe(pod, context)
+        return pod
+
+    def build_pod_request_obj(self, context: Context | None = None, *, dry_run: bool = False) -> V1Pod:
+        pod = super().build_pod_request_obj(context, dry_run=dry_run)
+        container = next(item for item in pod.spec.containers if item.name == self.base_container_name)
+        if not self.xcom_sidecar:
+            container.termination_message_path = batch_pod.RESULT_PATH
+        if self.hardened:
+            _harden(pod, container)
+        return pod
+
+    def cleanup(
+        self, pod: V1Pod, remote_pod: V1Pod, xcom_result: Any = None, context: Context | None = None, **kwargs: Any
+    ) -> None:
+        """Push the container's result before the parent deletes the pod that holds it."""
+        problem = None
+        if self.push_result and remote_pod and context and not self._killed:
+            value, problem = batch_pod.parse_result(_termination_message(remote_pod, self.base_container_name))
+            if value is not None:
+                self._push_xcom_with_fan_out(context["ti"], value)
+        super().cleanup(pod, remote_pod, xcom_result, context, **kwargs)
+        if problem and not self._killed:
+            with permanent_errors_fail():
+                raise PermanentError(f"pod {remote_pod.metadata.name} succeeded, but {problem}")
+
+    def _hand_over(self, model: ResolvedModel, context: Context) -> None:
+        from kubernetes.client import V1EnvVar
+
+        own = self.env_vars if isinstance(self.env_vars, list) else []
+        check_extra_names([item.name for item in own])
+        added = batch_pod.build_env_vars(self.contract(model, context))
+        if self.mlflow_credentials:
+            added += batch_pod.build_credential_env_vars(
+                self.mlflow_credentials["secret"], self.mlflow_credentials.get("keys")
+            )
+        self.env_vars = [
+            *own,
+            *(V1EnvVar(name=item["name"], value=item.get("value"), value_from=item.get("valueFrom")) for item in added),
+        ]
+        self.annotations = {
+            **self.annotations,
+            **batch_pod.build_model_annotations(model.to_dict()),
+            CREATE_ID_ANNOTATION: uuid.uuid4().hex,
+        }
+
+    def _believe(self, pod: V1Pod, context: Context) -> None:
+        """Report the model that the pod carries: a pod found again may hold an older one than was resolved now."""
+        stated = batch_pod.read_model_annotation(pod.metadata.annotations)
+        if stated is None or self._model is None or stated == self._model.to_dict():
+            return
+        self._model = ResolvedModel(**stated)
+        self.log.warning("Pod %s, found running, applies %s; reporting that.", pod.metadata.name, self._model.uri)
+        self._publish(self._model, context)
+
+    def _fail_if_killed(self) -> None:
+        if self._killed:
+            name = self.pod.metadata.name if self.pod else None
+            raise RunnerError(f"the task was told to stop{f'; its pod {name} was deleted' if name else ''}")
+
+
+def _harden(pod: V1Pod, container: V1Container) -> None:
+    from kubernetes.client import V1EmptyDirVolumeSource, V1Volume, V1VolumeMount
+
+    spec = pod.spec
+    spec.security_context = spec.security_context or batch_pod.hardened_pod_security_context()
+    if spec.automount_service_account_token is None:
+        spec.automount_service_account_token = False
+    if spec.enable_service_links is None:
+        spec.enable_service_links = False
+    for item in [*spec.containers, *(spec.init_containers or [])]:
+        item.security_context = item.security_context or batch_pod.hardened_container_security_context()
+    if not any(mount.mount_path == batch_pod.TMP_PATH for mount in container.volume_mounts or []):
+        spec.volumes = [*(spec.volumes or []), V1Volume(name=batch_pod.TMP_VOLUME, empty_dir=V1EmptyDirVolumeSource())]
+        container.volume_mounts = [
+            *(container.volume_mounts or []),
+            V1VolumeMount(name=batch_pod.TMP_VOLUME, mount_path=batch_pod.TMP_PATH),
+        ]
+
+
+def _termination_message(pod: V1Pod, container_name: str) -> str | None:
+    for status in (pod.status and pod.status.container_statuses) or []:
+        if status.name == container_name and status.state and status.state.terminated:
+            message: str | None = status.state.terminated.message
+            return message
+    return None
