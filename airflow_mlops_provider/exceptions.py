@@ -44,7 +44,7 @@ class TransientError(MLOpsProviderError):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing that is wrong in a file: ``models/churn.yaml:12:5: environment: 'prd' is unknown; use dev, test or prod``.
+    """One thing that is wrong in a file: ``models/churn.yaml:12:5: environment: 'prd' is unknown; use dev or prod``.
 
     :param line: 1-based; 0 where the problem is the file itself.
     :param column: 1-based; 0 where the problem is the file itself.

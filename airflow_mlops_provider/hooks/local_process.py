@@ -79,10 +79,12 @@ class LocalProcess:
 
         Returns at once and takes no lock, so that a signal handler may call it.
         """
-        process = self._process
-        if process is None or self._stopped_because:
+        if self._stopped_because:
             return
         self._stopped_because = reason
+        process = self._process
+        if process is None:
+            return
         _signal_group(process.pid, signal.SIGTERM)
         killer = threading.Timer(_GRACE_SECONDS, _signal_group, (process.pid, signal.SIGKILL))
         killer.daemon = True
@@ -101,6 +103,8 @@ class LocalProcess:
         process.wait()
 
     def _run_in(self, directory: Path, timeout_seconds: float | None) -> Any:
+        if self._stopped_because:
+            raise RunnerError(f"{self._command[0]} was not started because {self._stopped_because}")
         result_file = directory / "return.json"
         inherited = {name: os.environ[name] for name in INHERITED_NAMES if name in os.environ}
         own = {"HOME": str(directory), "TMPDIR": str(directory), RESULT_PATH_NAME: str(result_file)}
@@ -123,6 +127,8 @@ class LocalProcess:
                 f"cannot start {self._command[0]!r}: {error.strerror}; install it where this worker runs, "
                 "or name another command in the declaration"
             ) from error
+        if self._stopped_because:  # a signal came while the process was being started
+            _signal_group(self._process.pid, signal.SIGTERM)
         with self._deadline(timeout_seconds):
             self._follow(self._process)
         return self._result(result_file)

@@ -19,6 +19,8 @@ from airflow_mlops_provider.manifests.naming import MODEL_ANNOTATION, MODEL_URI_
 RESULT_PATH: Final = "/airflow/xcom/return.json"
 #: The kubelet cuts longer messages off: https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
 RESULT_MAX_BYTES: Final = 4096
+#: Runs the Kubernetes provider's sidecar, whose stock image names no user.
+SIDECAR_USER: Final = 65532
 #: The one writable place of a hardened pod.
 TMP_VOLUME: Final = "tmp"
 TMP_PATH: Final = "/tmp"  # noqa: S108 - a volume of the pod's own
@@ -29,9 +31,13 @@ def hardened_pod_security_context() -> dict[str, Any]:
     return {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
-def hardened_container_security_context() -> dict[str, Any]:
-    """Return the container's security context: no privileges, nothing writable but mounted volumes."""
+def hardened_container_security_context(user: int | None = None) -> dict[str, Any]:
+    """Return the container's security context: no privileges, nothing writable but mounted volumes.
+
+    :param user: numeric user, for an image that would run as root otherwise.
+    """
     return {
+        **({"runAsUser": user} if user is not None else {}),
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "runAsNonRoot": True,

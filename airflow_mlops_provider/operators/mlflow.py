@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.cncf.kubernetes.backcompat.backwards_compat_converters import convert_env_vars_or_raise_error
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 
 from airflow_mlops_provider.declaration import ResolvedModel
@@ -155,7 +156,7 @@ class MLflowModelBatchOperator(ModelTaskMixin, KubernetesPodOperator):
     def _hand_over(self, model: ResolvedModel, context: Context) -> None:
         from kubernetes.client import V1EnvVar
 
-        own = self.env_vars if isinstance(self.env_vars, list) else []
+        own = convert_env_vars_or_raise_error(self.env_vars) if self.env_vars else []
         check_extra_names([item.name for item in own])
         added = batch_pod.build_env_vars(self.contract(model, context))
         if self.mlflow_credentials:
@@ -188,7 +189,8 @@ class MLflowModelBatchOperator(ModelTaskMixin, KubernetesPodOperator):
 
 
 def _harden(pod: V1Pod, container: V1Container) -> None:
-    from kubernetes.client import V1EmptyDirVolumeSource, V1Volume, V1VolumeMount
+    from airflow.providers.cncf.kubernetes.utils.xcom_sidecar import PodDefaults
+    from kubernetes.client import V1EmptyDirVolumeSource, V1EnvVar, V1Volume, V1VolumeMount
 
     spec = pod.spec
     spec.security_context = spec.security_context or batch_pod.hardened_pod_security_context()
@@ -197,7 +199,10 @@ def _harden(pod: V1Pod, container: V1Container) -> None:
     if spec.enable_service_links is None:
         spec.enable_service_links = False
     for item in [*spec.containers, *(spec.init_containers or [])]:
-        item.security_context = item.security_context or batch_pod.hardened_container_security_context()
+        user = batch_pod.SIDECAR_USER if item.name == PodDefaults.SIDECAR_CONTAINER_NAME else None
+        item.security_context = item.security_context or batch_pod.hardened_container_security_context(user)
+    if not any(variable.name == "HOME" for variable in container.env or []):
+        container.env = [*(container.env or []), V1EnvVar(name="HOME", value=batch_pod.TMP_PATH)]
     if not any(mount.mount_path == batch_pod.TMP_PATH for mount in container.volume_mounts or []):
         spec.volumes = [*(spec.volumes or []), V1Volume(name=batch_pod.TMP_VOLUME, empty_dir=V1EmptyDirVolumeSource())]
         container.volume_mounts = [
