@@ -1,0 +1,230 @@
+"""Which Python stub stands beside which declaration, and what it says.
+
+Airflow's DAG processor lists Python files only, so each ``models/*.yaml`` gets a ``….mlops.py`` beside it that hands
+the declaration to the DAG factory. This module decides names and text and brings a checkout's stubs up to date; Git,
+locking and Airflow are left to ``git.py``. It reads and writes files inside the checkout it is given, follows no
+symbolic link, and never runs nor interprets what a repository holds: text from a repository reaches a stub as a
+``repr`` or as an escaped comment only. The caller holds the bundle's lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+STUB_SUFFIX = ".mlops.py"
+MARKER = "# Written by airflow-mlops-provider beside a declaration; changes are overwritten.\n"
+ENVIRONMENTS_FILE = "environments.yaml"
+
+_MAX_SHOWN_BYTES = 64 * 1024  # the declaration repeated in the stub, for the UI's Code tab
+_MAX_NAME_BYTES = 255 - len(".01234567" + STUB_SUFFIX)  # NAME_MAX of every Linux file system, minus what is appended
+_POD_OPERATOR = "airflow.providers.cncf.kubernetes.operators.pod"
+_BATCH = re.compile(rb"\bbatch[\"']?\s*:")
+_RUNNER = re.compile(rb"\brunner[\"']?\s*:\s*[\"']?(\w+)")
+
+
+@dataclass(frozen=True, slots=True)
+class StubChanges:
+    """What :func:`sync_stubs` did; paths are relative to the checkout."""
+
+    written: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Stub:
+    """A stub as it should be: where, with which text, not older than when."""
+
+    path: Path
+    text: str
+    mtime: float
+
+
+def sync_stubs(
+    root: Path, patterns: Sequence[str], *, scratch: Path, environments: Path | None = None, frozen: bool = False
+) -> StubChanges:
+    """Bring the stubs of one checkout up to date; a stub that says the right thing already is not touched.
+
+    :param root: directory Airflow is given; nothing outside it is written.
+    :param patterns: globs matched from the right, so ``models/*.yaml`` matches at any depth.
+    :param scratch: file on the same file system, outside the checkout, that each stub is written to before it is moved
+        into place; a killed process leaves at most this one file.
+    :param environments: environments file outside the checkout; a change of its time re-parses every declaration.
+    :param frozen: a checkout of one commit: a stub that is there stays, because running tasks read it.
+    """
+    own = _read_regular(root / ENVIRONMENTS_FILE)
+    newest = max(_mtime(root / ENVIRONMENTS_FILE), _mtime(environments) if environments else 0.0)
+    policy = own if own is not None else (_read_regular(environments) if environments else None)
+    existing = {path for path in _walk(root) if path.name.endswith(STUB_SUFFIX) and _is_ours(path)}
+    written, skipped, wanted = [], [], set[Path]()
+    for declaration in find_declarations(root, patterns):
+        stub = _plan(root, declaration, own or b"", policy or b"", newest)
+        if stub is None:
+            skipped.append(_shown(declaration))
+            continue
+        wanted.add(stub.path)
+        if _put(stub, scratch, frozen=frozen):
+            written.append(_relative(stub.path, root))
+    orphans = sorted(existing - wanted)
+    for orphan in orphans:
+        _remove(orphan, root)
+    return StubChanges(tuple(written), tuple(_relative(orphan, root) for orphan in orphans), tuple(skipped))
+
+
+def find_declarations(root: Path, patterns: Sequence[str]) -> list[PurePosixPath]:
+    """List a checkout's declarations, relative to it, in a stable order; symbolic links are listed, not followed."""
+    found = {PurePosixPath(path.relative_to(root).as_posix()) for path in _walk(root)}
+    found.discard(PurePosixPath(ENVIRONMENTS_FILE))
+    return sorted(path for path in found if any(path.match(pattern) for pattern in patterns))
+
+
+def render_stub(declaration: PurePosixPath, content: bytes, *, digest: str, pod_operator: bool = False) -> str:
+    """Write the stub's text for a declaration that lies beside it.
+
+    :param pod_operator: name the pod operator, so that the DAG processor imports it once instead of once per parse.
+    """
+    imports = [f"import {_POD_OPERATOR}  # noqa: F401"] if pod_operator else []
+    lines = [
+        f"# Airflow DAG file for {_shown(declaration)} ({digest})",
+        "from pathlib import Path",
+        "",
+        *imports,
+        "from airflow_mlops_provider import load_model_dags",
+        "",
+        f"load_model_dags(Path(__file__).with_name({declaration.name!a}), globals=globals())",
+        "",
+        *_comment(content),
+    ]
+    return MARKER + "\n".join(lines).rstrip() + "\n"
+
+
+def render_refusal(declaration: PurePosixPath, reason: str) -> str:
+    """Write a stub that shows ``reason`` as Airflow's import error, so that a refused declaration is never silent."""
+    lines = [
+        f"# Airflow DAG file for {_shown(declaration)}",
+        "from airflow_mlops_provider.exceptions import DeclarationError, Problem",
+        "",
+        f"problem = Problem(file={_shown(declaration)!a}, line=0, column=0, field='', message={reason!a})",
+        "raise DeclarationError([problem])",
+    ]
+    return MARKER + "\n".join(lines) + "\n"
+
+
+def _plan(root: Path, declaration: PurePosixPath, own: bytes, policy: bytes, newest: float) -> _Stub | None:
+    source = root / declaration
+    if not _is_plain_name(declaration):
+        digest = hashlib.sha256(os.fsencode(str(declaration))).hexdigest()[:8]
+        path = _free_path(root, f"unusable-name-{digest}")
+        reason = "the path has characters that cannot be shown, or is too long; rename the file"
+        return _Stub(path, render_refusal(declaration, reason), newest) if path else None
+    path = _free_path(source.parent, source.name)
+    if path is None:
+        return None
+    content = _read_regular(source)
+    if content is None:
+        reason = "is not a regular file (symbolic links are not followed); commit the file itself"
+        return _Stub(path, render_refusal(declaration, reason), newest)
+    digest = hashlib.sha256(content + b"\0" + own).hexdigest()[:16]
+    text = render_stub(declaration, content, digest=digest, pod_operator=_runs_pods(content, policy))
+    return _Stub(path, text, max(newest, _mtime(source)))
+
+
+def _runs_pods(declaration: bytes, environments: bytes) -> bool:
+    """Guess cheaply whether the pod operator will be imported; a wrong guess costs time, nothing else."""
+    runners = set(_RUNNER.findall(environments))
+    return bool(_BATCH.search(declaration)) and bool(environments) and (b"kubernetes" in runners or not runners)
+
+
+def _free_path(directory: Path, name: str) -> Path | None:
+    """Choose a stub's path that no file of the repository's own occupies; ``None`` if all are taken."""
+    suffix = hashlib.sha256(name.encode()).hexdigest()[:8]
+    for candidate in (directory / f"{name}{STUB_SUFFIX}", directory / f"{name}.{suffix}{STUB_SUFFIX}"):
+        if not os.path.lexists(candidate) or _is_ours(candidate):
+            return candidate
+    return None
+
+
+def _put(stub: _Stub, scratch: Path, *, frozen: bool) -> bool:
+    content = stub.text.encode()
+    current = _read_regular(stub.path)
+    if current is not None and (frozen or current == content):
+        if not frozen and _mtime(stub.path) < stub.mtime:
+            os.utime(stub.path, (stub.mtime, stub.mtime))
+            return True
+        return False
+    # The DAG processor parses again what is newer than its last parse: going back in time would hide the change.
+    mtime = stub.mtime if current is None or stub.mtime > _mtime(stub.path) else time.time()
+    scratch.write_bytes(content)
+    os.utime(scratch, (mtime, mtime))
+    os.replace(scratch, stub.path)
+    return True
+
+
+def _remove(stub: Path, root: Path) -> None:
+    """Remove an orphan, and the directories that only it kept alive."""
+    stub.unlink(missing_ok=True)
+    for directory in stub.parents:
+        if directory == root or any(directory.iterdir()):
+            return
+        directory.rmdir()
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    for directory, subdirectories, files in os.walk(root, followlinks=False):
+        subdirectories[:] = [name for name in subdirectories if name != ".git"]
+        links = [name for name in subdirectories if Path(directory, name).is_symlink()]
+        yield from (Path(directory, name) for name in (*files, *links))
+
+
+def _read_regular(path: Path) -> bytes | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    with open(descriptor, "rb") as file:
+        return file.read()
+
+
+def _is_ours(path: Path) -> bool:
+    content = _read_regular(path)
+    return content is not None and content.startswith(MARKER.encode())
+
+
+def _mtime(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _is_plain_name(path: PurePosixPath) -> bool:
+    return str(path).isprintable() and len(os.fsencode(path.name)) <= _MAX_NAME_BYTES
+
+
+def _shown(path: PurePosixPath) -> str:
+    return _escape(str(path))
+
+
+def _relative(path: Path, root: Path) -> str:
+    return _escape(str(path.relative_to(root)))
+
+
+def _escape(text: str) -> str:
+    """Make every character visible and a line a line: control, bidirectional and unencodable ones become escapes."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _comment(content: bytes) -> list[str]:
+    if len(content) > _MAX_SHOWN_BYTES:
+        return ["# (the declaration is too long to be repeated here)"]
+    return [f"# {_escape(line)}".rstrip() for line in content.decode(errors="replace").splitlines()]
