@@ -1,0 +1,155 @@
+"""The types of single fields that both files share: names, images, quantities, durations, dates.
+
+Decides what one value may look like. How fields depend on one another is left to ``model`` and ``environment``. No I/O.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, timedelta
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from airflow_mlops_provider.declaration import cron, quantity
+from airflow_mlops_provider.declaration.wording import quoted
+
+
+class Strict(BaseModel):
+    """Base of everything read from YAML: frozen, no unknown fields, no guessing of types."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        hide_input_in_errors=True,
+        populate_by_name=True,
+        regex_engine="rust-regex",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_not_written(cls, data: Any) -> Any:
+        """Give a known field that is null its default; leave an unknown one to be refused."""
+        if not isinstance(data, dict) or None not in data.values():
+            return data
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        return {key: value for key, value in data.items() if value is not None or key not in known}
+
+
+def refuse(message: str, *, field: str | None = None) -> PydanticCustomError:
+    """Return the error that a validator raises.
+
+    :param field: the field it is about, where that is not the whole object.
+    """
+    context: dict[str, Any] = {"text": message, "field": field}
+    return PydanticCustomError("refused", "{text}", context)
+
+
+#: Image references: https://github.com/distribution/reference/blob/v0.6.0/regexp.go, digests sha256 only.
+_COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_IMAGE = re.compile(
+    rf"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{{1,5}})?/)?{_COMPONENT}(?:/{_COMPONENT})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?"
+    r"(?:@sha256:[0-9a-f]{64})?"
+)
+_MAX_IMAGE_LENGTH = 512
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_SLUG = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
+_DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+
+
+def _check_slug(value: str) -> str:
+    if not _SLUG.fullmatch(value):
+        raise refuse(
+            f"{quoted(value)} is not a name; use 1 to 40 lower-case letters, digits and '-', "
+            "starting with a letter and not ending with '-'"
+        )
+    return value
+
+
+def _check_dns_label(value: str) -> str:
+    if not _DNS_LABEL.fullmatch(value):
+        raise refuse(f"{quoted(value)} is not a Kubernetes name; use up to 63 lower-case letters, digits and '-'")
+    return value
+
+
+def _check_variable(value: str) -> str:
+    if not _VARIABLE.fullmatch(value):
+        raise refuse(f"{quoted(value)} is not the name of an environment variable; use letters, digits and '_'")
+    return value
+
+
+def _check_image(value: str) -> str:
+    if len(value) > _MAX_IMAGE_LENGTH or not _IMAGE.fullmatch(value):
+        raise refuse(
+            f"{quoted(value)} is not an image; write registry/name:tag or registry/name@sha256:<64 hex digits>"
+        )
+    return value
+
+
+def _number_to_text(value: object) -> object:
+    """``cpu: 2`` and ``cpu: "2"`` are the same amount."""
+    return f"{value}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _whole_number_to_text(value: object) -> object:
+    return f"{value}" if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _check_cpu(value: str) -> str:
+    quantity.cpu_millicores(value)
+    return value
+
+
+def _check_memory(value: str) -> str:
+    quantity.memory_bytes(value)
+    return value
+
+
+def _to_duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise refuse(f"{value} has no unit; write for example {value}s, 15m or 2h")
+    if not isinstance(value, str):
+        raise refuse("must be a duration; write for example 15m or 2h")
+    return quantity.parse_duration(value)
+
+
+def _to_date(value: object) -> date:
+    if isinstance(value, date):
+        return value
+    if not isinstance(value, str) or not _DATE.fullmatch(value):
+        raise refuse("must be a date; write it as 2026-01-31")
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise refuse(f"{quoted(value)} is not a day of the calendar; write an existing date as 2026-01-31") from None
+
+
+#: One line of text.
+Line = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
+#: Text of several lines.
+Text = Annotated[str, StringConstraints(max_length=20_000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
+Slug = Annotated[Line, AfterValidator(_check_slug)]
+DnsLabel = Annotated[Line, AfterValidator(_check_dns_label)]
+VariableName = Annotated[Line, AfterValidator(_check_variable)]
+Image = Annotated[Line, AfterValidator(_check_image)]
+#: ``7`` and ``"7"`` name the same version.
+Version = Annotated[
+    Line,
+    StringConstraints(pattern=r"^[0-9]{1,9}$"),
+    BeforeValidator(_whole_number_to_text, json_schema_input_type=str | int),
+]
+Cpu = Annotated[
+    Line, AfterValidator(_check_cpu), BeforeValidator(_number_to_text, json_schema_input_type=str | int | float)
+]
+Memory = Annotated[
+    Line, AfterValidator(_check_memory), BeforeValidator(_number_to_text, json_schema_input_type=str | int)
+]
+Duration = Annotated[timedelta, BeforeValidator(_to_duration, json_schema_input_type=str)]
+Day = Annotated[date, BeforeValidator(_to_date, json_schema_input_type=str)]
+Cron = Annotated[Line, AfterValidator(cron.check_cron)]
+TimeZone = Annotated[Line, AfterValidator(cron.check_timezone)]

@@ -1,0 +1,231 @@
+"""From files to frozen objects: ``environments.yaml`` and ``models/*.yaml``.
+
+Decides the order (read, merge, validate, check the policy) and that all problems of a file are told in one go. Fields,
+rules and wording are decided by its neighbours. Reads the files it is given, nothing else: no configuration, no process
+environment, no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from airflow_mlops_provider.declaration.environment import Environment, Environments, EnvironmentsFile
+from airflow_mlops_provider.declaration.model import BatchSpec, ModelDeclaration, OnlineSpec
+from airflow_mlops_provider.declaration.node import (
+    MappingNode,
+    Node,
+    Place,
+    dotted,
+    find_key,
+    find_value,
+    is_null,
+    merge,
+    walk_leaves,
+    without,
+)
+from airflow_mlops_provider.declaration.policy import check_policy
+from airflow_mlops_provider.declaration.problems import in_order, problem_at, schema_problems
+from airflow_mlops_provider.declaration.selector import ModelSelector
+from airflow_mlops_provider.declaration.wording import advice, quoted
+from airflow_mlops_provider.declaration.yaml_document import read_document
+from airflow_mlops_provider.exceptions import DeclarationError, PolicyError, Problem
+
+ENVIRONMENTS_FILE_NAME = "environments.yaml"
+#: The same in every environment: they say which model and which schema this is.
+_FIXED_FIELDS = ("apiVersion", "model", "environments")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentModel:
+    """One declared model in one environment: merged, valid and allowed there.
+
+    :param file: the declaration, as messages call it.
+    :param environment: name of the environment.
+    :param settings: what the platform says of that environment.
+    :param declaration: everything people wrote, defaults filled in.
+    :param origin: dotted field → (file, line) of every value that was written; defaults are absent.
+    """
+
+    file: str
+    environment: str
+    settings: Environment
+    declaration: ModelDeclaration
+    origin: Mapping[str, tuple[str, int]]
+
+    @property
+    def model(self) -> str:
+        return self.declaration.model
+
+    @property
+    def owner(self) -> str:
+        return self.declaration.owner
+
+    @property
+    def description(self) -> str | None:
+        return self.declaration.description
+
+    @property
+    def doc(self) -> str | None:
+        return self.declaration.doc
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return self.declaration.tags
+
+    @property
+    def batch(self) -> BatchSpec | None:
+        return self.declaration.batch
+
+    @property
+    def online(self) -> OnlineSpec | None:
+        return self.declaration.online
+
+    def selector(self) -> ModelSelector:
+        """Return which model is meant here."""
+        return self.settings.model.selector_for(self.declaration)
+
+    def dag_id(self, kind: Literal["batch", "online"]) -> str:
+        """Return ``prod.churn.batch``."""
+        return f"{self.environment}.{self.model}.{kind}"
+
+    def dag_ids(self) -> tuple[str, ...]:
+        """Return the DAG of each kind that is declared."""
+        specs: tuple[tuple[Literal["batch", "online"], object], ...] = (("batch", self.batch), ("online", self.online))
+        return tuple(self.dag_id(kind) for kind, spec in specs if spec is not None)
+
+
+def find_environments(path: str | Path, explicit: str | Path | None = None) -> Path:
+    """Return the environments file for a declaration (or a directory of them).
+
+    :param explicit: what a person or Airflow's configuration named; without it, ``environments.yaml`` in the nearest
+        directory above ``path``, up to the root of the repository.
+    :raises DeclarationError: there is none. Nothing is assumed: without environments, nothing is allowed.
+    """
+    if explicit:
+        return Path(explicit)
+    start = Path(path)
+    absolute = start.absolute()
+    for directory in (absolute, *absolute.parents) if absolute.is_dir() else absolute.parents:
+        candidate = directory / ENVIRONMENTS_FILE_NAME
+        if candidate.is_file():
+            return candidate
+        if (directory / ".git").exists():
+            break
+    message = f"no {ENVIRONMENTS_FILE_NAME} beside it or above it; create one, or name it with --environments"
+    raise DeclarationError([Problem(str(path), 0, 0, "", f"{message} or [mlops] environments_file")])
+
+
+def load_environments(path: str | Path) -> Environments:
+    """Read ``environments.yaml``.
+
+    :raises DeclarationError: with every problem of the file.
+    """
+    document = read_document(Path(path))
+    problems = list(document.problems)
+    try:
+        file = EnvironmentsFile.model_validate(document.root.plain())
+    except ValidationError as error:
+        problems += schema_problems(error, document.root, EnvironmentsFile)
+    if problems:
+        raise DeclarationError(in_order(problems))
+    return Environments(str(path), file.environments)
+
+
+def load_declaration(path: str | Path, environments: Environments) -> tuple[EnvironmentModel, ...]:
+    """Read one ``models/<name>.yaml`` and return its model in every environment it goes to, in the order written.
+
+    :raises PolicyError: it is well formed, but an environment does not allow what it asks for.
+    :raises DeclarationError: it is not well formed. Either carries every problem of the file.
+    """
+    document = read_document(Path(path))
+    problems = list(document.problems)
+    loaded: list[EnvironmentModel] = []
+    base = without(document.root, "environments")
+    overlays = dict(_overlays(document.root, environments, problems))
+    for name, overlay in overlays.items():
+        merged = merge(base, overlay)
+        declaration = _validate(merged, problems)
+        if declaration is not None:
+            here = find_key(document.root, ("environments", name))
+            problems += _check(declaration, merged, name, environments, here)
+            loaded.append(_environment_model(str(path), name, environments[name], declaration, merged))
+    if not overlays:
+        _validate(base, problems)
+    if problems:
+        ordered = in_order(problems)
+        raise (PolicyError if all(problem.rule for problem in ordered) else DeclarationError)(ordered)
+    return tuple(loaded)
+
+
+def _overlays(
+    root: MappingNode, environments: Environments, problems: list[Problem]
+) -> Iterator[tuple[str, MappingNode]]:
+    """Yield the overlay of each environment that exists; say what is wrong with the others."""
+    node = root.fields.get("environments")
+    if not isinstance(node, MappingNode) or not node.fields:
+        known = ", ".join(f"{name}: {{}}" for name in list(environments)[:3])
+        problems.append(
+            problem_at(
+                find_key(root, ("environments",)), f"must say where the model goes; write for example {{{known}}}"
+            )
+        )
+        return
+    for name, overlay in node.fields.items():
+        place = find_key(root, ("environments", name))
+        if name not in environments:
+            problems.append(
+                problem_at(place, f"environment {quoted(name)} is unknown; {advice(name, list(environments))}")
+            )
+        elif isinstance(checked := _overlay(name, overlay, node), MappingNode):
+            problems += _fixed_field_problems(checked)
+            yield name, without(checked, *_FIXED_FIELDS)
+        else:
+            problems.append(problem_at(place, "must be a mapping of what differs here; write {} where nothing does"))
+
+
+def _overlay(name: str, overlay: Node, environments: MappingNode) -> Node:
+    """Return the overlay; ``prod:`` with nothing after it is an empty one."""
+    if not is_null(overlay):
+        return overlay
+    return MappingNode(overlay.file, overlay.line, overlay.column, (*environments.path, name), {}, {})
+
+
+def _fixed_field_problems(overlay: MappingNode) -> Iterator[Problem]:
+    for field in _FIXED_FIELDS:
+        if field in overlay.fields:
+            yield problem_at(find_key(overlay, (field,)), "is the same in every environment; remove it here")
+
+
+def _validate(merged: MappingNode, problems: list[Problem]) -> ModelDeclaration | None:
+    try:
+        return ModelDeclaration.model_validate(merged.plain())
+    except ValidationError as error:
+        problems += schema_problems(error, merged, ModelDeclaration)
+        return None
+
+
+def _check(
+    declaration: ModelDeclaration, merged: MappingNode, name: str, environments: Environments, here: Place
+) -> Iterator[Problem]:
+    """Yield what only the environment can know."""
+    settings = environments[name]
+    needed = settings.model.needs()
+    if getattr(declaration, needed) is None:
+        yield problem_at(here, f"environment {quoted(name)} chooses the model by its {needed}; add the field {needed}")
+    if declaration.batch is None and declaration.online is None:
+        yield problem_at(here, "there is nothing to do here; declare batch or online")
+    for violation in check_policy(declaration, settings):
+        place = find_value(merged, violation.path)
+        yield problem_at(place, f"in {quoted(name)}: {violation.message}", rule=violation.rule)
+
+
+def _environment_model(
+    file: str, name: str, settings: Environment, declaration: ModelDeclaration, merged: MappingNode
+) -> EnvironmentModel:
+    origin = {dotted(path): (node.file, node.line) for path, node in walk_leaves(merged)}
+    return EnvironmentModel(file=file, environment=name, settings=settings, declaration=declaration, origin=origin)

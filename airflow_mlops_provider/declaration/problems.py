@@ -1,0 +1,166 @@
+"""From what pydantic found to what a person reads: ``file:line:column: field: what is wrong; what to do``.
+
+Decides wording and place of schema problems. Never repeats a value it was not written to repeat: values may be secrets.
+No I/O.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from airflow_mlops_provider.declaration.node import MappingNode, Path, Place, find_key, find_value
+from airflow_mlops_provider.declaration.wording import advice, choices, quoted
+from airflow_mlops_provider.exceptions import Problem
+
+#: A file with more problems is not read to the end by anyone.
+MAX_PROBLEMS = 100
+_KINDS = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "mapping_type": "a mapping of 'key: value' lines",
+    "dict_type": "a mapping of 'key: value' lines",
+    "model_type": "a mapping of 'key: value' lines",
+    "model_attributes_type": "a mapping of 'key: value' lines",
+}
+_LIMITS = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "at most")}
+_CONTAINERS = (Mapping, tuple, dict)
+_LITERAL = re.compile(r"'([^']*)'")
+
+
+def schema_problems(error: ValidationError, root: MappingNode, schema: type[BaseModel]) -> list[Problem]:
+    """Return a problem for each error, at the place where the field was written."""
+    details = error.errors(include_url=False, include_input=True)
+    return [_problem(detail, root, schema) for detail in details[:MAX_PROBLEMS]]
+
+
+def problem_at(place: Place, message: str, *, rule: str = "") -> Problem:
+    return Problem(place.file, place.line, place.column, place.field, message, rule)
+
+
+def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return the problems of a file by place, each once, and not without end."""
+    ordered = sorted(set(problems))
+    rest = len(ordered) - MAX_PROBLEMS
+    if rest > 0:
+        last = ordered[MAX_PROBLEMS - 1]
+        ordered[MAX_PROBLEMS:] = [
+            Problem(last.file, last.line, last.column, "", f"{rest} more problems follow; mend these first")
+        ]
+    return tuple(ordered)
+
+
+def _problem(detail: ErrorDetails, root: MappingNode, schema: type[BaseModel]) -> Problem:
+    context = detail.get("ctx", {})
+    kind = detail["type"]
+    at_key = detail["loc"][-1:] == ("[key]",)
+    path: Path = tuple(step for step in detail["loc"] if step != "[key]")
+    if kind == "refused" and context.get("field"):
+        path = (*path, context["field"])
+    if kind == "extra_forbidden":
+        candidates = _fields_at(schema, path[:-1])
+        return problem_at(find_key(root, path), f"unknown field; {advice(str(path[-1]), candidates)}")
+    place = find_key(root, path) if at_key or kind == "missing" else find_value(root, path)
+    return problem_at(place, _message(detail, kind, context))
+
+
+def _message(detail: ErrorDetails, kind: str, context: Mapping[str, Any]) -> str:
+    if kind == "refused":
+        return str(context["text"])
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "missing":
+        return "is missing; add it"
+    if kind == "literal_error":
+        return _literal_message(detail, context)
+    if kind in _KINDS:
+        return _kind_message(kind, detail.get("input"))
+    if kind in _LIMITS:
+        bound, words = _LIMITS[kind]
+        return f"is out of range; it must be {words} {context[bound]}"
+    return _length_message(kind, context)
+
+
+def _literal_message(detail: ErrorDetails, context: Mapping[str, Any]) -> str:
+    allowed = _LITERAL.findall(str(context.get("expected", "")))
+    written = detail.get("input")
+    if not isinstance(written, str):
+        return f"must be text; use {choices(allowed)}"
+    return f"{quoted(written)} is unknown; {advice(written, allowed)}"
+
+
+def _kind_message(kind: str, written: object) -> str:
+    found = _kind_of(written)
+    if kind == "string_type" and found in ("a number", "true or false"):
+        return f"must be text, not {found}; put it in quotes"
+    if kind in ("int_type", "bool_type") and found == "text":
+        return f"must be {_KINDS[kind]}, not text; write it without quotes"
+    return f"must be {_KINDS[kind]}, not {found}"
+
+
+def _kind_of(value: object) -> str:
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "text"
+    return "a mapping" if isinstance(value, Mapping) else "a list"
+
+
+def _length_message(kind: str, context: Mapping[str, Any]) -> str:
+    if kind in ("too_short", "string_too_short"):
+        return "is empty; fill it or remove it"
+    if kind in ("too_long", "string_too_long"):
+        return f"is too long; at most {context.get('max_length')} " + (
+            "characters" if kind.startswith("string") else "entries"
+        )
+    if kind == "string_pattern_mismatch":
+        return "holds characters that are not allowed here (control characters or line breaks); remove them"
+    return f"is not valid ({kind.replace('_', ' ')}); see the schema"
+
+
+def _fields_at(schema: type[BaseModel], path: Path) -> list[str]:
+    """Return the names a mapping at ``path`` may have."""
+    annotation: Any = schema
+    for step in path:
+        annotation = _step(annotation, step)
+    model = _model_in(annotation)
+    return [field.alias or name for name, field in model.model_fields.items()] if model else []
+
+
+def _step(annotation: Any, step: str | int) -> Any:
+    model = _model_in(annotation)
+    if model is None:
+        return None
+    if get_origin(_unwrapped(annotation)) in _CONTAINERS:  # the step is an entry's key or index
+        return model
+    for name, field in model.model_fields.items():
+        if step == (field.alias or name):
+            return field.annotation
+    return None
+
+
+def _unwrapped(annotation: Any) -> Any:
+    """Return the first member of a union that is more than None."""
+    if get_origin(annotation) in (None, *_CONTAINERS) or not get_args(annotation):
+        return annotation
+    return _unwrapped(next((part for part in get_args(annotation) if part is not type(None)), None))
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in get_args(annotation):
+        if (found := _model_in(part)) is not None:
+            return found
+    return None
