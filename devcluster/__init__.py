@@ -7,7 +7,7 @@
 >>> cluster.kubeconfig, cluster.node_ip
 """
 
-from devcluster.errors import DevclusterError, MissingRequirementError
 from devcluster.ensure import Cluster, ensure_cluster
+from devcluster.errors import DevclusterError, MissingRequirementError
 
 __all__ = ["Cluster", "DevclusterError", "MissingRequirementError", "ensure_cluster"]

@@ -1,6 +1,7 @@
 """The command line: ``python3 -m devcluster up | down | status | kubeconfig | image``.
 
-Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 the state says no, 2 usage or something is missing.
+Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 the state says no, 2 usage or something
+is missing.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ def build_image() -> None:
 
 def main() -> int:
     """Run one command."""
-    parser = argparse.ArgumentParser(prog="python3 -m devcluster", description="A real single-node Kubernetes for development and tests.")
+    parser = argparse.ArgumentParser(
+        prog="python3 -m devcluster", description="A real single-node Kubernetes for development and tests."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in _COMMANDS.items():
         commands.add_parser(name, help=text)

@@ -29,7 +29,9 @@ class ApiClient:
         context = ssl.create_default_context(cafile=str(layout.pki / "ca.crt"))
         context.load_cert_chain(layout.pki / "admin.crt", layout.pki / "admin.key")
         # No proxy, whatever the environment says: the address exists on this machine only.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
         self._url = layout.api_url
         self._timeout_seconds = timeout_seconds
 
@@ -39,7 +41,9 @@ class ApiClient:
         :raises ApiError: on an error status, or status 0 when there was no answer.
         """
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data=data, method=method, headers={"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            self._url + path, data=data, method=method, headers={"Content-Type": "application/json"}
+        )
         try:
             with self._opener.open(request, timeout=self._timeout_seconds) as answer:
                 return str(answer.read().decode())

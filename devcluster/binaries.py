@@ -1,7 +1,9 @@
-"""Decides how Kubernetes is made: built once with Go from the module in ``devcluster/kubernetes``, kept in the cache.
+"""Decides how Kubernetes is made: built once with Go from the module in ``devcluster/kubernetes``, kept in the
+cache.
 
-An entry of the cache is named by a hash over everything that shapes it and appears in one rename: a build that is killed
-leaves a directory that nobody reads, which the next build removes. Go's own build cache makes that next build short.
+An entry of the cache is named by a hash over everything that shapes it and appears in one rename: a build that is
+killed leaves a directory that nobody reads, which the next build removes. Go's own build cache makes that next
+build short.
 """
 
 from __future__ import annotations
@@ -77,11 +79,15 @@ def kubectl(cache: Path) -> str | None:
 def _require_go() -> str:
     go = find_program("go") or shutil.which("/usr/local/go/bin/go")
     if go is None:
-        raise MissingRequirementError("Go 1.24 or newer is needed once, to build Kubernetes: install it and put go on PATH")
+        raise MissingRequirementError(
+            "Go 1.24 or newer is needed once, to build Kubernetes: install it and put go on PATH"
+        )
     version = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout
     numbers = re.match(r"go(\d+)\.(\d+)", version)
     if numbers is None or (int(numbers[1]), int(numbers[2])) < _MINIMUM_GO:
-        raise MissingRequirementError(f"Go 1.24 or newer is needed to build Kubernetes; {go} is {version.strip() or 'unusable'}")
+        raise MissingRequirementError(
+            f"Go 1.24 or newer is needed to build Kubernetes; {go} is {version.strip() or 'unusable'}"
+        )
     return go
 
 
@@ -93,10 +99,11 @@ def _build(go: str, target: Path) -> None:
     building.mkdir()
     log = target.parent / "build.log"
     command = [
-        *(["nice", "-n", "10"] if find_program("nice") else []), go, "build", "-v", "-trimpath", "-buildvcs=false", "-mod=readonly",
-        "-ldflags", _linker_flags(), "-o", f"{building}/", *(f"k8s.io/kubernetes/cmd/{name}" for name in COMMANDS),
+        *(["nice", "-n", "10"] if find_program("nice") else []), go, "build", "-v", "-trimpath", "-buildvcs=false",
+        "-mod=readonly", "-ldflags", _linker_flags(), "-o", f"{building}/",
+        *(f"k8s.io/kubernetes/cmd/{name}" for name in COMMANDS),
     ]  # fmt: skip
-    # Static binaries, the same with and without a C compiler on this machine; a go.work around the checkout is not ours.
+    # Static binaries, the same with and without a C compiler here; a go.work around the checkout is not ours.
     env = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
     say(f"building Kubernetes {kubernetes_version()} with {go}: about 10 minutes on 2 cores, once")
     with log.open("wb") as file:

@@ -1,6 +1,7 @@
 """Decides who is who in the cluster: one CA, one certificate per component, and a kubeconfig for each client.
 
-All of it is made anew whenever the cluster starts, valid for a year, kept below the run directory, readable by root only.
+All of it is made anew whenever the cluster starts, valid for a year, kept below the run directory, readable by
+root only.
 """
 
 from __future__ import annotations
@@ -59,9 +60,17 @@ def issue_all(layout: Layout) -> None:
 
 
 def _identities(layout: Layout) -> tuple[Identity, ...]:
-    api_names = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost")
+    api_names = (
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "localhost",
+    )
     return (
-        Identity("apiserver", "kube-apiserver", "", (layout.node_ip, "127.0.0.1", layout.kubernetes_service_ip, *api_names)),
+        Identity(
+            "apiserver", "kube-apiserver", "", (layout.node_ip, "127.0.0.1", layout.kubernetes_service_ip, *api_names)
+        ),
         Identity("etcd", "etcd", "", ("127.0.0.1",)),
         Identity("etcd-client", "kube-apiserver"),
         Identity("kubelet-client", "kube-apiserver-kubelet-client", "system:masters"),
@@ -76,7 +85,11 @@ def _identities(layout: Layout) -> tuple[Identity, ...]:
 def _issue(pki: Path, identity: Identity) -> None:
     key, request, extensions = (pki / f"{identity.name}.{suffix}" for suffix in ("key", "csr", "ext"))
     subject = (f"/O={identity.group}" if identity.group else "") + f"/CN={identity.user}"
-    lines = ["keyUsage=critical,digitalSignature", "extendedKeyUsage=serverAuth,clientAuth", "basicConstraints=critical,CA:FALSE"]
+    lines = [
+        "keyUsage=critical,digitalSignature",
+        "extendedKeyUsage=serverAuth,clientAuth",
+        "basicConstraints=critical,CA:FALSE",
+    ]
     lines += ["subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid"]  # Python 3.13 verifies strictly
     if identity.addresses:
         names = [f"{'IP' if a[0].isdigit() else 'DNS'}:{a}" for a in identity.addresses]
@@ -85,8 +98,8 @@ def _issue(pki: Path, identity: Identity) -> None:
     _new_key(key)
     _openssl("req", "-new", "-key", str(key), "-subj", subject, "-out", str(request))
     _openssl(
-        "x509", "-req", "-in", str(request), "-CA", str(pki / "ca.crt"), "-CAkey", str(pki / "ca.key"), "-CAcreateserial",
-        "-days", _DAYS, "-extfile", str(extensions), "-out", str(pki / f"{identity.name}.crt"),
+        "x509", "-req", "-in", str(request), "-CA", str(pki / "ca.crt"), "-CAkey", str(pki / "ca.key"),
+        "-CAcreateserial", "-days", _DAYS, "-extfile", str(extensions), "-out", str(pki / f"{identity.name}.crt"),
     )  # fmt: skip
     request.unlink()
     extensions.unlink()

@@ -1,4 +1,5 @@
-"""Decides where the pods' cgroups lie: below one cgroup of this instance, in every cgroup v1 hierarchy or in the v2 tree.
+"""Decides where the pods' cgroups lie: below one cgroup of this instance, in every cgroup v1 hierarchy or in the
+v2 tree.
 
 That makes "every process of every pod" a question the kernel answers, even when containerd and kubelet are gone.
 """

@@ -1,8 +1,9 @@
 """Decides what ``up`` and ``down`` mean: adopt what is healthy, replace what is not, leave nothing behind.
 
-``up`` starts every cluster from nothing, so a broken one is taken down and made again rather than repaired. ``down`` does not
-ask anybody to shut pods down: it kills kubelet first (nothing restarts), then every process in the instance's cgroups, then
-containerd, its shims and the control plane. A half-dead cluster ends the same way as a healthy one.
+``up`` starts every cluster from nothing, so a broken one is taken down and made again rather than repaired.
+``down`` does not ask anybody to shut pods down: it kills kubelet first (nothing restarts), then every process in
+the instance's cgroups, then containerd, its shims and the control plane. A half-dead cluster ends the same way as
+a healthy one.
 """
 
 from __future__ import annotations
@@ -40,8 +41,7 @@ _START_SECONDS = 180.0
 
 def up(layout: Layout) -> None:
     """Bring the cluster up, or adopt it; returns when its node is ready."""
-    if os.geteuid() == 0 or not layout.kubeconfig.exists():
-        packages.require_root()
+    packages.require_root()
     with _locked(layout):
         if adopt(layout):
             say(f"the cluster is up already: {layout.api_url}")
@@ -145,7 +145,9 @@ def _last_line(log: Path) -> str:
 
 def down(layout: Layout) -> bool:
     """Take the cluster down and remove all but the cache; return whether there was anything."""
-    found = layout.run_dir.exists() or bool(processes.find_pids(layout)) or Path("/sys/class/net", layout.bridge).exists()
+    found = (
+        layout.run_dir.exists() or bool(processes.find_pids(layout)) or Path("/sys/class/net", layout.bridge).exists()
+    )
     if found:
         packages.require_root()
         with _locked(layout):

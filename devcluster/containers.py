@@ -120,7 +120,10 @@ def load_base_images(layout: Layout) -> None:
         (root / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/tmp:/bin/sh\n")
         layer = oci.pack(root, layout.run_dir / "layers", "busybox")
     env = ["PATH=/bin"]
-    load(layout, oci.compose(PAUSE_IMAGE, [layer], {"Entrypoint": ["/bin/sh", "-c", _PAUSE], "Env": env, "User": "65534"}))
+    load(
+        layout,
+        oci.compose(PAUSE_IMAGE, [layer], {"Entrypoint": ["/bin/sh", "-c", _PAUSE], "Env": env, "User": "65534"}),
+    )
     load(layout, oci.compose(BUSYBOX_IMAGE, [layer], {"Cmd": ["/bin/sh"], "Env": env}))
 
 

@@ -1,4 +1,4 @@
-"""Decides how etcd, API server, controller manager and scheduler run. Builds command lines and writes the audit policy."""
+"""Decides how etcd, API server, controller manager and scheduler run; writes the audit policy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _AUDIT_POLICY = {
     "omitStages": ["RequestReceived"],
     "rules": [
         {"level": "None", "resources": [{"group": "", "resources": ["events"]}, {"group": "coordination.k8s.io"}]},
-        {"level": "Metadata", "resources": [{"group": "", "resources": ["pods", "pods/exec", "pods/log", "pods/eviction"]}]},
+        {
+            "level": "Metadata",
+            "resources": [{"group": "", "resources": ["pods", "pods/exec", "pods/log", "pods/eviction"]}],
+        },
         {"level": "None", "verbs": ["get", "list", "watch"]},
         {"level": "Metadata"},
     ],
@@ -46,11 +49,13 @@ def api_server(layout: Layout, binaries: Path) -> Service:
         f"--bind-address={layout.node_ip}", f"--advertise-address={layout.node_ip}", f"--secure-port={layout.api_port}",
         f"--etcd-servers=https://127.0.0.1:{layout.etcd_port}", f"--etcd-cafile={pki}/ca.crt",
         f"--etcd-certfile={pki}/etcd-client.crt", f"--etcd-keyfile={pki}/etcd-client.key",
-        f"--client-ca-file={pki}/ca.crt", f"--tls-cert-file={pki}/apiserver.crt", f"--tls-private-key-file={pki}/apiserver.key",
+        f"--client-ca-file={pki}/ca.crt", f"--tls-cert-file={pki}/apiserver.crt",
+        f"--tls-private-key-file={pki}/apiserver.key",
         f"--kubelet-certificate-authority={pki}/ca.crt", f"--kubelet-client-certificate={pki}/kubelet-client.crt",
         f"--kubelet-client-key={pki}/kubelet-client.key", "--kubelet-preferred-address-types=InternalIP",
         f"--service-cluster-ip-range={layout.service_subnet}", "--service-account-issuer=https://kubernetes.default.svc",
-        f"--service-account-key-file={pki}/service-account.pub", f"--service-account-signing-key-file={pki}/service-account.key",
+        f"--service-account-key-file={pki}/service-account.pub",
+        f"--service-account-signing-key-file={pki}/service-account.key",
         "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true",
         f"--audit-policy-file={policy}", f"--audit-log-path={layout.logs}/audit.jsonl", "--audit-log-maxsize=100",
         "--audit-log-maxbackup=2", "--profiling=false",
@@ -64,7 +69,8 @@ def controller_manager(layout: Layout, binaries: Path) -> Service:
         str(binaries / "kube-controller-manager"), f"--kubeconfig={pki}/controller-manager.kubeconfig",
         "--bind-address=127.0.0.1", f"--secure-port={layout.controller_manager_port}", "--leader-elect=false",
         "--use-service-account-credentials", f"--service-account-private-key-file={pki}/service-account.key",
-        f"--root-ca-file={pki}/ca.crt", f"--cluster-signing-cert-file={pki}/ca.crt", f"--cluster-signing-key-file={pki}/ca.key",
+        f"--root-ca-file={pki}/ca.crt", f"--cluster-signing-cert-file={pki}/ca.crt",
+        f"--cluster-signing-key-file={pki}/ca.key",
         f"--cert-dir={pki}", "--profiling=false",
     ))  # fmt: skip
 
@@ -73,5 +79,6 @@ def scheduler(layout: Layout, binaries: Path) -> Service:
     """Place pods; alone, so without leader election."""
     return Service("kube-scheduler", (
         str(binaries / "kube-scheduler"), f"--kubeconfig={layout.pki}/scheduler.kubeconfig",
-        "--bind-address=127.0.0.1", f"--secure-port={layout.scheduler_port}", "--leader-elect=false", "--profiling=false",
+        "--bind-address=127.0.0.1", f"--secure-port={layout.scheduler_port}", "--leader-elect=false",
+        "--profiling=false",
     ))  # fmt: skip

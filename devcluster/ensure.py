@@ -1,4 +1,4 @@
-"""Decides which cluster callers get: the one that ``MLOPS_KUBECONFIG`` names, otherwise this machine's own, brought up."""
+"""Decides which cluster callers get: the one that ``MLOPS_KUBECONFIG`` names, or else this machine's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what happens when ``MLOPS_KUBECONFIG`` names somebody's cluster: it is asked whether it answers, and left alone."""
+"""Decides what happens when ``MLOPS_KUBECONFIG`` names a cluster: it has to answer, and is left alone."""
 
 from __future__ import annotations
 
@@ -49,12 +49,16 @@ def host_ip(path: Path) -> str:
 def _kubectl(path: Path, *arguments: str) -> str:
     program = binaries.kubectl(cache_dir())
     if program is None:
-        raise MissingRequirementError(f"kubectl is needed to ask the cluster of {VARIABLE}; install it and put it on PATH")
+        raise MissingRequirementError(
+            f"kubectl is needed to ask the cluster of {VARIABLE}; install it and put it on PATH"
+        )
     command = [program, f"--kubeconfig={path}", "--request-timeout=10s", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired as error:
-        raise DevclusterError(f"the cluster of {VARIABLE} ({path}) did not answer within {_TIMEOUT_SECONDS} s") from error
+        raise DevclusterError(
+            f"the cluster of {VARIABLE} ({path}) did not answer within {_TIMEOUT_SECONDS} s"
+        ) from error
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:]
         raise DevclusterError(f"the cluster of {VARIABLE} ({path}) does not answer: {' '.join(last)}")

@@ -1,7 +1,8 @@
-"""Decides how the runtime image is put together: three layers, each built again only when what it is made of changes.
+"""Decides how the runtime image is put together: three layers, each built anew only when its parts change.
 
-base (Debian minbase and its Python, once) · dependencies (the versions of the root ``uv.lock``) · source (``model_runtime``).
-The program runs as user 65532, writes nowhere but /tmp, and needs no PYTHONPATH (KServe's webhook refuses that).
+base (Debian minbase and its Python, once) · dependencies (the versions of the root ``uv.lock``) · source
+(``model_runtime``). The program runs as user 65532, writes nowhere but /tmp, and needs no PYTHONPATH (KServe's
+webhook refuses that).
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _CONFIG = {
     "Entrypoint": ["mlops-runtime"],
     "WorkingDir": "/tmp",
     "Env": [
-        "PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "LANG=C.UTF-8", "PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1",
+        "PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "LANG=C.UTF-8",
+        "PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1",
     ],
 }  # fmt: skip
 
@@ -43,7 +45,9 @@ _CONFIG = {
 def refuse_without_own_cluster() -> None:
     """Stop where the cluster is somebody else's and no image is named: there is nowhere to load one into."""
     if external.kubeconfig() is not None and external.image() is None:
-        raise DevclusterError(f"{external.VARIABLE} names a cluster that images cannot be loaded into; push one and set {external.IMAGE_VARIABLE}")
+        raise DevclusterError(
+            f"no image can be loaded into the cluster of {external.VARIABLE}; push one and set {external.IMAGE_VARIABLE}"
+        )
 
 
 def ensure(layout: Layout | None) -> str:
@@ -115,7 +119,17 @@ def _uv(*arguments: str) -> str:
 
 def _export_requirements() -> str:
     extras = [word for extra in _EXTRAS for word in ("--extra", extra)]
-    return _uv("export", "--package", _DISTRIBUTION, *extras, "--no-emit-workspace", "--no-dev", "--frozen", "--no-header", "--quiet")
+    return _uv(
+        "export",
+        "--package",
+        _DISTRIBUTION,
+        *extras,
+        "--no-emit-workspace",
+        "--no-dev",
+        "--frozen",
+        "--no-header",
+        "--quiet",
+    )
 
 
 def _install_dependencies(base: rootfs.BaseRoot, requirements: str, tree: Path) -> None:
@@ -132,7 +146,11 @@ def _install_dependencies(base: rootfs.BaseRoot, requirements: str, tree: Path) 
 
 def _source_files() -> Iterator[str]:
     for path in sorted(_SOURCE.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts and path.suffix in {".py", ".toml", ".json", ".typed", ".md"}:
+        if (
+            path.is_file()
+            and "__pycache__" not in path.parts
+            and path.suffix in {".py", ".toml", ".json", ".typed", ".md"}
+        ):
             yield f"{path.relative_to(_SOURCE)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
@@ -151,5 +169,7 @@ def _install_source(base: rootfs.BaseRoot, tree: Path) -> None:
     for name, reference in scripts["console_scripts"].items():
         module, _, function = reference.partition(":")
         launcher = directory / name
-        launcher.write_text(f"#!/usr/bin/python3\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n")
+        launcher.write_text(
+            f"#!/usr/bin/python3\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
+        )
         launcher.chmod(0o755)

@@ -1,8 +1,9 @@
 """Decides where everything of the dev cluster lies: directories, ports, addresses, names. No I/O.
 
-One machine has one cluster per *instance* number, whoever starts it and from whichever checkout: files, ports, interfaces
-and cgroups are the machine's, so the run directory is named by the instance and never by the user or the cache.
-``MLOPS_DEVCLUSTER_INSTANCE`` (0 to 9, normally unset) exists for tests which have to take a cluster down.
+One machine has one cluster per *instance* number, whoever starts it and from whichever checkout: files, ports,
+interfaces and cgroups are the machine's, so the run directory is named by the instance and never by the user or
+the cache. ``MLOPS_DEVCLUSTER_INSTANCE`` (0 to 9, normally unset) exists for tests which have to take a cluster
+down.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Layout:
 
     @property
     def node_ip(self) -> str:
-        """The bridge's own address: the node, the API server and the host itself, as pods see them; needs no default route."""
+        """The bridge's own address: the node, the API server and this host, as pods see them."""
         return f"10.213.{self.instance}.1"
 
     @property

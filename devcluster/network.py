@@ -1,7 +1,7 @@
 """Decides how pods and the host see each other: one bridge whose own address is the node IP and the pods' gateway.
 
-No NAT, no iptables: pods reach each other on the bridge and the host by the node IP, the host reaches pods by their IP.
-Pods have no way to the internet. Kernel settings that kubelet or CNI change are remembered and put back.
+No NAT, no iptables: pods reach each other on the bridge and the host by the node IP, the host reaches pods by
+their IP. Pods have no way to the internet. Kernel settings that kubelet or CNI change are remembered and put back.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def create(layout: Layout) -> None:
     bridge = {
         "type": "bridge", "bridge": layout.bridge, "isGateway": True, "isDefaultGateway": True, "ipMasq": False,
         "hairpinMode": True,
-        "ipam": {"type": "host-local", "dataDir": str(layout.run_dir / "cni"), "ranges": [[{"subnet": layout.pod_subnet}]]},
+        "ipam": {"type": "host-local", "dataDir": f"{layout.run_dir}/cni", "ranges": [[{"subnet": layout.pod_subnet}]]},
     }  # fmt: skip
     configuration = {"cniVersion": "0.4.0", "name": layout.name, "plugins": [bridge]}
     (directory / "10-bridge.conflist").write_text(json.dumps(configuration, indent=2))
@@ -57,7 +57,9 @@ def _refuse_overlap(layout: Layout) -> None:
         for address in interface.get("addr_info", []):
             network = ipaddress.ip_network(f"{address['local']}/{address['prefixlen']}", strict=False)
             if interface["ifname"] != layout.bridge and network.overlaps(ours):
-                raise DevclusterError(f"interface {interface['ifname']} already uses {network}, which the pods need ({ours}); set {INSTANCE_VARIABLE}")
+                raise DevclusterError(
+                    f"interface {interface['ifname']} uses {network}, which the pods need; set {INSTANCE_VARIABLE}"
+                )
 
 
 def refuse_used_ports(layout: Layout) -> None:
@@ -68,7 +70,9 @@ def refuse_used_ports(layout: Layout) -> None:
             try:
                 probe.bind(("0.0.0.0", port))
             except OSError as error:
-                raise DevclusterError(f"port {port} is used by another program; end it, or set {INSTANCE_VARIABLE} to 1 … 9") from error
+                raise DevclusterError(
+                    f"port {port} is used by another program; end it, or set {INSTANCE_VARIABLE} to 1 … 9"
+                ) from error
 
 
 def remove(layout: Layout) -> None:

@@ -13,6 +13,7 @@ from devcluster.processes import Service
 #: Fixed in kubelet's source (legacyContainerLogsDir; the device plugin API's KubeletSocket).
 _CONTAINER_LOGS = Path("/var/log/containers")
 _DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
+_NO_NAME_SERVER = "127.0.0.1"
 
 
 def _configuration(layout: Layout) -> dict[str, object]:
@@ -37,20 +38,24 @@ def _configuration(layout: Layout) -> dict[str, object]:
         "featureGates": {"KubeletInUserNamespace": True},
         "enforceNodeAllocatable": [],
         "makeIPTablesUtilChains": False,
-        # An empty file: a name lookup in a pod fails at once instead of waiting for a server it cannot reach.
+        # There is no cluster DNS: a lookup in a pod is refused at once instead of waiting for a server out of reach.
+        "clusterDNS": [_NO_NAME_SERVER],
+        "clusterDomain": "cluster.local",
         "resolvConf": f"{run}/resolv.conf",
         "podLogsDir": f"{run}/pod-logs",
         "volumePluginDir": f"{run}/volume-plugins",
         # Images cannot be pulled again here, so a full disk must not delete them, nor evict what runs.
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
-        "evictionHard": {name: "0%" for name in ("memory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available")},
+        "evictionHard": {
+            name: "0%" for name in ("memory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available")
+        },
     }
 
 
 def kubelet(layout: Layout, binaries: Path) -> Service:
     """Write kubelet's configuration and say how it starts."""
-    (layout.run_dir / "resolv.conf").write_text("")
+    (layout.run_dir / "resolv.conf").write_text(f"nameserver {_NO_NAME_SERVER}\n")  # empty, containerd takes the host's
     for name in ("pod-logs", "volume-plugins"):
         (layout.run_dir / name).mkdir(exist_ok=True)
     config = layout.run_dir / "kubelet.json"
@@ -72,6 +77,11 @@ def remove_outside_files(layout: Layout, *, alone: bool) -> None:
             if link.is_symlink() and str(link.readlink()).startswith(f"{layout.run_dir}/"):
                 link.unlink()
     remove_empty(_CONTAINER_LOGS)
-    if alone and _DEVICE_PLUGINS.is_dir() and {p.name for p in _DEVICE_PLUGINS.iterdir()} <= {"DEPRECATION", "kubelet.sock", "kubelet_internal_checkpoint"}:
+    if (
+        alone
+        and _DEVICE_PLUGINS.is_dir()
+        and {p.name for p in _DEVICE_PLUGINS.iterdir()}
+        <= {"DEPRECATION", "kubelet.sock", "kubelet_internal_checkpoint"}
+    ):
         shutil.rmtree(_DEVICE_PLUGINS)
     remove_empty(_DEVICE_PLUGINS.parent)

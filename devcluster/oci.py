@@ -1,7 +1,8 @@
-"""Decides how an image is put together: an OCI layout of uncompressed, reproducible layers, each kept in the cache by digest.
+"""Decides how an image is put together: an OCI layout of uncompressed, reproducible layers, each kept in the cache
+by digest.
 
-No image builder: layers stay apart on disk, so a changed source layer costs its own size and never that of its base.
-Format: https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md
+No image builder: layers stay apart on disk, so a changed source layer costs its own size and never that of its
+base. Format: https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md
 """
 
 from __future__ import annotations
@@ -57,8 +58,17 @@ def pack(directory: Path, layers: Path, key: str) -> Layer:
     """Pack a directory as a layer ``key`` of the cache; the same content gives the same digest."""
     layers.mkdir(parents=True, exist_ok=True)
     building = layers / f"{key}.tmp{os.getpid()}"
-    command = ["tar", "--sort=name", "--mtime=@0", "--numeric-owner", "--format=posix", "--pax-option=delete=atime,delete=ctime"]
-    done = subprocess.run([*command, "-C", str(directory), "-cf", str(building), "."], capture_output=True, text=True, check=False)
+    command = [
+        "tar",
+        "--sort=name",
+        "--mtime=@0",
+        "--numeric-owner",
+        "--format=posix",
+        "--pax-option=delete=atime,delete=ctime",
+    ]
+    done = subprocess.run(
+        [*command, "-C", str(directory), "-cf", str(building), "."], capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         building.unlink(missing_ok=True)
         raise DevclusterError(f"packing {directory} failed: {done.stderr.strip()}")
@@ -96,7 +106,10 @@ def _descriptor(media_type: str, digest: str, size: int) -> dict[str, Any]:
 def write_archive(image: Image, out: IO[bytes], *, present: Collection[str] = ()) -> None:
     """Write an image as a tar stream, without the blobs that the receiver already has."""
     entry = _descriptor(_MANIFEST, image.digest, len(image.manifest))
-    entry["annotations"] = {"io.containerd.image.name": image.name, "org.opencontainers.image.ref.name": image.name.rpartition(":")[2]}
+    entry["annotations"] = {
+        "io.containerd.image.name": image.name,
+        "org.opencontainers.image.ref.name": image.name.rpartition(":")[2],
+    }
     index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": [entry]}
     with tarfile.open(fileobj=out, mode="w|") as archive:
         _add(archive, "oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}).encode())

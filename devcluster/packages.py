@@ -1,6 +1,7 @@
 """Decides which system packages the cluster needs and how they come: through apt-get, as root, only when missing.
 
-No daemon that a package may start is used or stopped: the cluster runs its own processes on its own ports and directories.
+No daemon that a package may start is used or stopped: the cluster runs its own processes on its own ports and
+directories.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from devcluster.errors import DevclusterError, MissingRequirementError
@@ -56,7 +58,7 @@ def static_busybox() -> Path | None:
         return None if b"/ld-linux" in file.read(8192) else _BUSYBOX
 
 
-def missing_packages(wanted: dict[str, tuple[str, ...]]) -> list[str]:
+def missing_packages(wanted: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Name the packages of ``wanted`` whose programs are not there."""
     return [package for package, programs in wanted.items() if not all(map(find_program, programs))]
 
@@ -74,7 +76,9 @@ def missing_cluster_packages() -> list[str]:
 def require_root() -> None:
     """Stop anybody who could neither mount nor make an interface."""
     if os.geteuid() != 0:
-        raise MissingRequirementError("the dev cluster needs root (mounts, cgroups, a bridge); run it with sudo, or set MLOPS_KUBECONFIG")
+        raise MissingRequirementError(
+            "the dev cluster needs root (mounts, cgroups, a bridge); run it with sudo, or set MLOPS_KUBECONFIG"
+        )
 
 
 def install(packages: list[str]) -> None:
@@ -83,7 +87,9 @@ def install(packages: list[str]) -> None:
         return
     names = " ".join(packages)
     if find_program("apt-get") is None:
-        raise MissingRequirementError(f"apt-get is missing, so {names} cannot be installed: the dev cluster needs Debian or Ubuntu")
+        raise MissingRequirementError(
+            f"apt-get is missing, so {names} cannot be installed: the dev cluster needs Debian or Ubuntu"
+        )
     require_root()
     say(f"installing system packages: {names}")
     apt = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300"]

@@ -1,7 +1,7 @@
-"""Decides what the image's base is: Debian's minimal root with its Python, made once with debootstrap from this machine's mirror.
+"""Decides what the image's base is: Debian's minimal root with its Python, made once by debootstrap.
 
-The root is kept unpacked as well: its own Python compiles what the other layers hold, so that a pod on a read-only root
-starts without compiling.
+The root is kept unpacked as well: its own Python compiles what the other layers hold, so that a pod on a read-only
+root starts without compiling.
 """
 
 from __future__ import annotations
@@ -47,13 +47,28 @@ class BaseRoot:
 
         The bind mount lives in a mount namespace of its own, so a kill leaves none behind.
         """
-        script = 'mount --bind "$1" "$2/$3" && exec chroot "$2" python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "/$3"'
+        script = (
+            'mount --bind "$1" "$2/$3" && '
+            'exec chroot "$2" python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "/$3"'
+        )
         (self.directory / self.site_packages).mkdir(parents=True, exist_ok=True)
-        command = ["unshare", "--mount", "sh", "-c", script, "sh", str(directory), str(self.directory), self.site_packages]
+        command = [
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            str(directory),
+            str(self.directory),
+            self.site_packages,
+        ]
         # A few packages ship templates that are no valid Python; they are of no use at run time either.
         done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": packages.SEARCH_PATH})
         if not any(directory.rglob("*.pyc")):
-            raise DevclusterError(f"compiling the image's Python packages failed: {done.stderr.strip() or done.stdout.strip()}")
+            raise DevclusterError(
+                f"compiling the image's Python packages failed: {done.stderr.strip() or done.stdout.strip()}"
+            )
 
 
 def ensure(cache: Path) -> BaseRoot:
@@ -91,7 +106,16 @@ def _bootstrap(suite: str, mirror: str, directory: Path) -> None:
     network.remove_tree(building)
     building.mkdir(parents=True)
     # debootstrap mounts /proc and /sys in the new root: a mount namespace of its own takes them away however it ends.
-    command = ["unshare", "--mount", "debootstrap", "--variant=minbase", f"--include={_INCLUDE}", suite, str(building), mirror]
+    command = [
+        "unshare",
+        "--mount",
+        "debootstrap",
+        "--variant=minbase",
+        f"--include={_INCLUDE}",
+        suite,
+        str(building),
+        mirror,
+    ]
     log = directory.with_name("debootstrap.log")
     with log.open("w") as file:
         done = subprocess.run(command, stdout=file, stderr=file, check=False, env={"PATH": packages.SEARCH_PATH})
