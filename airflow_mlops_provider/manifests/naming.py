@@ -19,6 +19,10 @@ PREFIX: Final = "airflow-mlops"
 #: The whole resolved model as JSON: what a pod runs is what its own annotation says, whatever was resolved since.
 MODEL_ANNOTATION: Final = f"{PREFIX}/resolved-model"
 MODEL_URI_ANNOTATION: Final = f"{PREFIX}/model-uri"
+DAG_RUN_ANNOTATION: Final = f"{PREFIX}/dag-run"
+DECLARATION_ANNOTATION: Final = f"{PREFIX}/declaration"
+#: Rises when somebody clears the task, and not on a retry: a pod from before a clearing is not picked up again.
+CLEARED_ANNOTATION: Final = f"{PREFIX}/max-tries"
 #: Differs in every create request: tells our own pod, whose create reply was lost, from a namesake.
 CREATE_ID_ANNOTATION: Final = f"{PREFIX}/create-id"
 

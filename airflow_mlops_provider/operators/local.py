@@ -49,6 +49,7 @@ class MLflowModelLocalOperator(ModelTaskMixin, BaseOperator):
         tracking_uri: str | None = None,
         input_uri: str | None = None,
         output_uri: str | None = None,
+        partition: int = 0,
         partitions: int = 1,
         use_run_params: bool = False,
         command: Sequence[str] = DEFAULT_COMMAND,
@@ -62,6 +63,7 @@ class MLflowModelLocalOperator(ModelTaskMixin, BaseOperator):
         self.tracking_uri = tracking_uri
         self.input_uri = input_uri
         self.output_uri = output_uri
+        self.partition = partition
         self.partitions = partitions
         self.use_run_params = use_run_params
         self.command = command

@@ -14,13 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.backcompat.backwards_compat_converters import convert_env_vars_or_raise_error
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodPhase
 
 from airflow_mlops_provider.declaration import ResolvedModel
 from airflow_mlops_provider.exceptions import PermanentError, RunnerError
 from airflow_mlops_provider.links.mlflow import MLflowModelLink, MLflowRunLink
 from airflow_mlops_provider.manifests import batch_pod
 from airflow_mlops_provider.manifests.contract import check_extra_names
-from airflow_mlops_provider.manifests.naming import CREATE_ID_ANNOTATION
+from airflow_mlops_provider.manifests.naming import (
+    CLEARED_ANNOTATION,
+    CREATE_ID_ANNOTATION,
+    DAG_RUN_ANNOTATION,
+    MODEL_URI_ANNOTATION,
+)
 from airflow_mlops_provider.operators.model_task import ModelArgument, ModelTaskMixin, permanent_errors_fail
 
 if TYPE_CHECKING:
@@ -58,6 +64,7 @@ class MLflowModelBatchOperator(ModelTaskMixin, KubernetesPodOperator):
         tracking_uri: str | None = None,
         input_uri: str | None = None,
         output_uri: str | None = None,
+        partition: int = 0,
         partitions: int = 1,
         use_run_params: bool = False,
         mlflow_credentials: Mapping[str, Any] | None = None,
@@ -81,6 +88,7 @@ class MLflowModelBatchOperator(ModelTaskMixin, KubernetesPodOperator):
         self.tracking_uri = tracking_uri
         self.input_uri = input_uri
         self.output_uri = output_uri
+        self.partition = partition
         self.partitions = partitions
         self.use_run_params = use_run_params
         self.mlflow_credentials = mlflow_credentials
@@ -121,7 +129,7 @@ class MLflowModelBatchOperator(ModelTaskMixin, KubernetesPodOperator):
 
     def get_or_create_pod(self, pod_request_obj: V1Pod, context: Context) -> V1Pod:
         self._fail_if_killed()
-        pod = super().get_or_create_pod(pod_request_obj, context)
+        pod = self._finished_pod(pod_request_obj, context) or super().get_or_create_pod(pod_request_obj, context)
         if self._killed:
             # The signal came while the pod was being created: on_kill knew of none.
             self.pod = pod
@@ -170,8 +178,19 @@ class MLflowModelBatchOperator(ModelTaskMixin, KubernetesPodOperator):
         self.annotations = {
             **self.annotations,
             **batch_pod.build_model_annotations(model.to_dict()),
+            DAG_RUN_ANNOTATION: context["run_id"],
+            CLEARED_ANNOTATION: str(context["ti"].max_tries),
             CREATE_ID_ANNOTATION: uuid.uuid4().hex,
         }
+
+    def _finished_pod(self, wanted: V1Pod, context: Context) -> V1Pod | None:
+        """Return the pod that succeeded while no worker was watching; the parent would delete it and run it again."""
+        pod = self._get_pod_from_task_state_store(context) if self.durable else None
+        if pod is None or pod.status.phase != PodPhase.SUCCEEDED or self.xcom_sidecar:
+            return None
+        found, asked = pod.metadata.annotations or {}, wanted.metadata.annotations
+        same = all(found.get(key) == asked[key] for key in (MODEL_URI_ANNOTATION, CLEARED_ANNOTATION))
+        return pod if same else None
 
     def _believe(self, pod: V1Pod, context: Context) -> None:
         """Report the model that the pod carries: a pod found again may hold an older one than was resolved now."""

@@ -53,7 +53,8 @@ class ModelTaskMixin:
     :param tracking_uri: MLflow's address as the program sees it, where that differs from the connection's. (templated)
     :param input_uri: handed on as ``INPUT_URI``. (templated)
     :param output_uri: handed on as ``OUTPUT_URI``. (templated)
-    :param partitions: how many task instances share the input; the mapped task's index is the partition.
+    :param partition: which part of the input this task instance takes, 0-based: ``.expand(partition=[0, 1, 2])``.
+    :param partitions: how many task instances share the input.
     :param use_run_params: obey the run parameters ``model_version``, ``model_alias``, ``model_run_id``,
         ``data_interval_start`` and ``data_interval_end``, which the DAG factory puts into the trigger form.
     """
@@ -73,6 +74,7 @@ class ModelTaskMixin:
     tracking_uri: str | None
     input_uri: str | None
     output_uri: str | None
+    partition: int
     partitions: int
     use_run_params: bool
 
@@ -144,7 +146,7 @@ class ModelTaskMixin:
             tracking_uri=self.tracking_uri or self.mlflow_hook.tracking_uri,
             environment=self.environment,
             data_interval=(start.isoformat(), end.isoformat()),
-            partition=max(context["ti"].map_index or 0, 0),
+            partition=self.partition,
             partitions=self.partitions,
             input_uri=self.input_uri,
             output_uri=self.output_uri,

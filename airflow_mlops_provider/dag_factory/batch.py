@@ -1,0 +1,109 @@
+"""A merged declaration → its batch DAG.
+
+Decides the DAG's shape: one task, or one that resolves and as many as there are partitions. It runs while a DAG file is
+parsed: no network, no Connection, no clock; two parses of the same files give the same DAG.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param
+
+from airflow_mlops_provider.dag_factory.document import build_document
+from airflow_mlops_provider.dag_factory.pod_arguments import STANDARD_COMMAND, build_pod_arguments, program_variables
+from airflow_mlops_provider.declaration.loader import EnvironmentModel
+from airflow_mlops_provider.declaration.model import BatchSpec
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+
+#: Airflow wants a first day. Any fixed one does: without ``catchup`` only the latest interval runs.
+_FIRST_DAY = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+def build_batch_dag(model: EnvironmentModel, batch: BatchSpec) -> DAG:
+    """Return the DAG ``<environment>.<model>.batch``."""
+    zone = batch.schedule.timezone if batch.schedule else "UTC"
+    start = datetime.combine(batch.start_date, time(), ZoneInfo(zone)) if batch.start_date else _FIRST_DAY
+    dag = DAG(
+        model.dag_id("batch"),
+        schedule=_schedule(batch),
+        start_date=start,
+        catchup=batch.catchup,
+        description=model.description or f"Apply the model {model.model} in {model.environment}",
+        doc_md=build_document(model, batch),
+        tags=sorted({"mlops", "batch", model.environment, model.model, *model.tags}),
+        default_args={
+            "owner": model.owner,
+            "retries": batch.retries,
+            "retry_delay": batch.retry_delay,
+            "execution_timeout": batch.timeout,
+            "priority_weight": batch.priority,
+            **({"pool": batch.pool} if batch.pool else {}),
+        },
+        params=_run_params(model),
+    )
+    with dag:
+        _add_tasks(model, batch)
+    return dag
+
+
+def _schedule(batch: BatchSpec) -> Any:
+    if batch.schedule is None or batch.schedule.cron == "@once":
+        return batch.schedule and batch.schedule.cron
+    return CronDataIntervalTimetable(batch.schedule.cron, timezone=batch.schedule.timezone)
+
+
+def _run_params(model: EnvironmentModel) -> dict[str, Any]:
+    """Return the trigger form: every field may stay empty, which means what the declaration says."""
+    text = {"type": ["null", "string"]}
+    moment = {"type": ["null", "string"], "format": "date-time"}
+    by_version: dict[str, Any] = {
+        "model_version": Param(None, title="Model version", description="Run this registered version instead.", **text),
+        "model_alias": Param(None, title="Model alias", description="Run the version with this alias instead.", **text),
+    }
+    return {
+        **(by_version if model.registered_model else {}),
+        "model_run_id": Param(
+            None, title="MLflow run ID", description="Run the model of this MLflow run instead.", **text
+        ),
+        "data_interval_start": Param(
+            None, title="Data interval start", description="Score this interval instead of the run's own.", **moment
+        ),
+        "data_interval_end": Param(None, title="Data interval end", **moment),
+    }
+
+
+def _add_tasks(model: EnvironmentModel, batch: BatchSpec) -> None:
+    operator, arguments = _operator_arguments(model, batch)
+    selection = {"model": model.selector().to_dict(), "mlflow_conn_id": model.settings.connections.mlflow}
+    if batch.partitions == 1:
+        operator(task_id="score", use_run_params=True, **selection, **arguments)
+        return
+    from airflow_mlops_provider.operators.resolve import MLflowResolveModelOperator
+
+    resolve = MLflowResolveModelOperator(task_id="resolve", use_run_params=True, **selection)
+    operator.partial(
+        task_id="score",
+        use_run_params=True,
+        model=resolve.output,
+        mlflow_conn_id=selection["mlflow_conn_id"],
+        partitions=batch.partitions,
+        map_index_template="partition {{ task.partition }}",
+        **arguments,
+    ).expand(partition=list(range(batch.partitions)))
+
+
+def _operator_arguments(model: EnvironmentModel, batch: BatchSpec) -> tuple[type[BaseOperator], dict[str, Any]]:
+    common = {"environment": model.environment, "input_uri": batch.input, "output_uri": batch.output}
+    if model.settings.runner == "local":
+        from airflow_mlops_provider.operators.local import MLflowModelLocalOperator
+
+        command = [*(batch.command or STANDARD_COMMAND), *(batch.args or ())]
+        return MLflowModelLocalOperator, {**common, "command": command, "env_vars": program_variables(model, batch)}
+    from airflow_mlops_provider.operators.mlflow import MLflowModelBatchOperator
+
+    return MLflowModelBatchOperator, {**common, **build_pod_arguments(model, batch)}

@@ -1,0 +1,57 @@
+"""What a merged declaration asks of a pod, as arguments of the batch operator.
+
+Decides how the words of a declaration map to those of the pod operator. Pure: no Airflow, no Kubernetes client, so that
+the command line can explain a pod without either.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_mlops_provider.declaration.loader import EnvironmentModel
+from airflow_mlops_provider.declaration.model import BatchSpec
+from airflow_mlops_provider.manifests.batch_pod import build_resources
+from airflow_mlops_provider.manifests.naming import DECLARATION_ANNOTATION, ownership_labels
+
+#: Entry point of the standard runtime image.
+STANDARD_COMMAND = ("mlops-runtime", "score")
+
+
+def build_pod_arguments(model: EnvironmentModel, batch: BatchSpec) -> dict[str, Any]:
+    """Return keyword arguments of :class:`~airflow_mlops_provider.operators.mlflow.MLflowModelBatchOperator`.
+
+    Values are JSON types; what is not asked for is left out.
+    """
+    settings = model.settings
+    resources = batch.resources
+    credentials = settings.mlflow_credentials
+    arguments: dict[str, Any] = {
+        "name": f"{model.environment}-{model.model}",
+        "namespace": settings.namespace,
+        "image": batch.image or settings.image,
+        "image_pull_policy": settings.image_pull_policy,
+        "cmds": list(batch.command or ([] if batch.image else STANDARD_COMMAND)),
+        "arguments": list(batch.args or ()),
+        "env_vars": program_variables(model, batch),
+        "container_resources": build_resources(resources.cpu, resources.memory, resources.gpu),
+        "node_selector": dict(settings.node_selector),
+        "tolerations": [item.model_dump(by_alias=True, exclude_none=True) for item in settings.tolerations],
+        "service_account_name": settings.service_account,
+        "image_pull_secrets": ",".join(settings.image_pull_secrets),
+        "labels": ownership_labels(model.model, model.environment, ephemeral=settings.ephemeral),
+        "annotations": {DECLARATION_ANNOTATION: model.file},
+        "mlflow_credentials": credentials.model_dump(exclude_defaults=True) if credentials else None,
+        "tracking_uri": settings.mlflow_tracking_uri,
+        "kubernetes_conn_id": settings.connections.kubernetes,
+        "deferrable": settings.deferrable,
+    }
+    return {name: value for name, value in arguments.items() if value not in (None, "", [], {})}
+
+
+def program_variables(model: EnvironmentModel, batch: BatchSpec) -> dict[str, str]:
+    """Return the declared variables of the program: the platform's, the declaration's, and how the runtime scores."""
+    scoring = {
+        "MLOPS_KEY_COLUMNS": ",".join(batch.key_columns),
+        "MLOPS_FORMAT": batch.format or "",
+    }
+    return {**model.settings.env, **batch.env, **{name: value for name, value in scoring.items() if value}}
