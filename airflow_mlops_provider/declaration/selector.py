@@ -27,12 +27,12 @@ class ModelSelector:
     ``experiment`` + ``latest_run=True``   newest finished run
     ``registered_model`` + ``alias``       the version that the alias names now
     ``registered_model`` + ``version``     that version
-    ``uri``                                ``models:/m-…``, ``models:/name/7``, ``models:/name@alias``, ``runs:/id/path`` or
-                                           ``runs:/id`` (the run's only model, or its ``logged_model``)
+    ``uri``                                ``models:/m-…``, ``models:/name/7``, ``models:/name@alias``,
+                                           ``runs:/id/path`` or ``runs:/id`` (its only model, or ``logged_model``)
     =====================================  ===========================================================
 
     :param logged_model: name (or ``m-…`` ID) of the model, where a run has logged several.
-    :param on_ambiguous: ``latest`` takes the newest of several runs, ``fail`` refuses. Equal start times are always an error.
+    :param on_ambiguous: ``latest`` takes the newest of several runs, ``fail`` refuses; equal start times always fail.
     :raises ValueError: not exactly one way was chosen, or its parts are incomplete.
     """
 
@@ -74,7 +74,8 @@ class ModelSelector:
             raise ValueError("run_tag is empty: name at least one tag, for example {'stage': 'prod'}")
         if way == "uri" and not _MODEL_URI.fullmatch(str(self.uri)):
             raise ValueError(
-                f"uri {self.uri!r} is not a model URI: use models:/m-…, models:/name/7, models:/name@alias or runs:/<run id>/<path>"
+                f"uri {self.uri!r} is not a model URI: "
+                "use models:/m-…, models:/name/7, models:/name@alias or runs:/<run id>/<path>"
             )
         if self.on_ambiguous not in ("latest", "fail"):
             raise ValueError(f"on_ambiguous is 'latest' or 'fail', not {self.on_ambiguous!r}")
