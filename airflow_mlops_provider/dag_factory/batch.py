@@ -66,7 +66,7 @@ def _run_params(model: EnvironmentModel) -> dict[str, Any]:
         "model_alias": Param(None, title="Model alias", description="Run the version with this alias instead.", **text),
     }
     return {
-        **(by_version if model.registered_model else {}),
+        **(by_version if model.declaration.registered_model else {}),
         "model_run_id": Param(
             None, title="MLflow run ID", description="Run the model of this MLflow run instead.", **text
         ),

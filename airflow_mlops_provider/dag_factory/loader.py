@@ -7,6 +7,7 @@ decided by the module of its kind. Reads files and Airflow's configuration, noth
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,22 +67,32 @@ def _absolute(path: str | Path, module: MutableMapping[str, Any] | None) -> Path
 
 
 def _dags_of(file: Path, environments: str | Path | None) -> dict[str, DAG]:
+    # A worker that runs one task asks for one DAG.
     wanted = get_parsing_context().dag_id
-    models = load_declaration(file, _environments_for(file, environments))
-    built = [(dag_id, model) for model in models for dag_id in _dag_ids(model) if wanted in (None, dag_id)]
-    return {dag_id: _build(model, dag_id) for dag_id, model in built}
+    shown = _path_in_repository(file)
+    dags: dict[str, DAG] = {}
+    for model in _load(file, shown, environments):
+        dag_id = model.dag_id("batch")
+        if model.batch is not None and wanted in (None, dag_id):
+            from airflow_mlops_provider.dag_factory.batch import build_batch_dag
+
+            dags[dag_id] = build_batch_dag(replace(model, file=shown), model.batch)
+    return dags
 
 
-def _dag_ids(model: EnvironmentModel) -> list[str]:
-    return [model.dag_id("batch")] if model.batch else []
+def _load(file: Path, shown: str, environments: str | Path | None) -> tuple[EnvironmentModel, ...]:
+    try:
+        return load_declaration(file, _environments_for(file, environments))
+    except DeclarationError as error:
+        problems = [replace(item, file=shown) if item.file == str(file) else item for item in error.problems]
+        raise type(error)(problems) from None
 
 
-def _build(model: EnvironmentModel, dag_id: str) -> DAG:
-    from airflow_mlops_provider.dag_factory.batch import build_batch_dag
-
-    if model.batch is None:  # pragma: no cover - _dag_ids names only what is declared
-        raise LookupError(dag_id)
-    return build_batch_dag(model, model.batch)
+def _path_in_repository(file: Path) -> str:
+    """Return *file* as its author knows it. A checkout's own place differs from one bundle version to the next, and
+    must not make the DAG differ too."""
+    root = next((parent for parent in file.parents if (parent / ".git").exists()), file.parent.parent)
+    return file.relative_to(root).as_posix()
 
 
 def _dags_or_notice(file: Path, environments: str | Path | None) -> dict[str, DAG]:
