@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from devcluster.errors import DevclusterError, MissingRequirementError
-from devcluster.packages import find_program
+from devcluster.packages import DIE_WITH_US, find_program
 from devcluster.progress import say
 
 MODULE = Path(__file__).parent / "kubernetes"
@@ -99,7 +99,7 @@ def _build(go: str, target: Path) -> None:
     building.mkdir()
     log = target.parent / "build.log"
     command = [
-        *(["nice", "-n", "10"] if find_program("nice") else []), go, "build", "-v", "-trimpath", "-buildvcs=false",
+        *DIE_WITH_US, "nice", "-n", "10", go, "build", "-v", "-trimpath", "-buildvcs=false",
         "-mod=readonly", "-ldflags", _linker_flags(), "-o", f"{building}/",
         *(f"k8s.io/kubernetes/cmd/{name}" for name in COMMANDS),
     ]  # fmt: skip

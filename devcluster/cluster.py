@@ -145,9 +145,8 @@ def _last_line(log: Path) -> str:
 
 def down(layout: Layout) -> bool:
     """Take the cluster down and remove all but the cache; return whether there was anything."""
-    found = (
-        layout.run_dir.exists() or bool(processes.find_pids(layout)) or Path("/sys/class/net", layout.bridge).exists()
-    )
+    traces = (layout.run_dir, layout.lock_file, Path("/sys/class/net", layout.bridge))
+    found = any(path.exists() for path in traces) or bool(processes.find_pids(layout))
     if found:
         packages.require_root()
         with _locked(layout):

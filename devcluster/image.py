@@ -43,10 +43,10 @@ _CONFIG = {
 
 
 def refuse_without_own_cluster() -> None:
-    """Stop where the cluster is somebody else's and no image is named: there is nowhere to load one into."""
+    """Stop where the cluster is somebody else's and no image is named."""
     if external.kubeconfig() is not None and external.image() is None:
         raise DevclusterError(
-            f"no image can be loaded into the cluster of {external.VARIABLE}; push one and set {external.IMAGE_VARIABLE}"
+            f"no image can be loaded into {external.VARIABLE}'s cluster; push one and set {external.IMAGE_VARIABLE}"
         )
 
 

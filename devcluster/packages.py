@@ -20,6 +20,9 @@ SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/
 _CNI_DIRECTORIES = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 _BUSYBOX = Path("/bin/busybox")
 
+#: Before a long-running command: it does not go on when this program is killed.
+DIE_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+
 #: Debian package → the programs the cluster takes from it.
 CLUSTER_PACKAGES = {
     "etcd-server": ("etcd",),
@@ -28,8 +31,9 @@ CLUSTER_PACKAGES = {
     "iproute2": ("ip",),
     "mount": ("mount", "umount"),
     "openssl": ("openssl",),
+    "util-linux": ("setpriv", "unshare"),
 }
-IMAGE_PACKAGES = {"debootstrap": ("debootstrap",), "util-linux": ("unshare",), "tar": ("tar",)}
+IMAGE_PACKAGES = {"debootstrap": ("debootstrap",), "tar": ("tar",)}
 
 
 def find_program(name: str) -> str | None:

@@ -105,20 +105,15 @@ def _bootstrap(suite: str, mirror: str, directory: Path) -> None:
     building = directory.with_name(f"{directory.name}.tmp")
     network.remove_tree(building)
     building.mkdir(parents=True)
-    # debootstrap mounts /proc and /sys in the new root: a mount namespace of its own takes them away however it ends.
-    command = [
-        "unshare",
-        "--mount",
-        "debootstrap",
-        "--variant=minbase",
-        f"--include={_INCLUDE}",
-        suite,
-        str(building),
-        mirror,
-    ]
+    # debootstrap mounts /proc and /sys in the new root: in namespaces of its own, mounts and processes go with it
+    # however it ends.
+    isolated = [*packages.DIE_WITH_US, "unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    bootstrap = ["debootstrap", "--variant=minbase", f"--include={_INCLUDE}", suite, str(building), mirror]
     log = directory.with_name("debootstrap.log")
     with log.open("w") as file:
-        done = subprocess.run(command, stdout=file, stderr=file, check=False, env={"PATH": packages.SEARCH_PATH})
+        done = subprocess.run(
+            [*isolated, *bootstrap], stdout=file, stderr=file, check=False, env={"PATH": packages.SEARCH_PATH}
+        )
     if done.returncode != 0:
         last = log.read_text(errors="replace").strip().splitlines()[-1:]
         raise DevclusterError(f"debootstrap failed ({log}): {' '.join(last)}")
