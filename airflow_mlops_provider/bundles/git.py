@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from airflow.configuration import conf
 from airflow.providers.git.bundles.git import GitDagBundle
 from git import Repo
 from git.exc import GitCommandError, InvalidGitRepositoryError
@@ -67,8 +68,13 @@ class ModelGitDagBundle(GitDagBundle):
     def _write_stubs(self) -> None:
         if not self.path.is_dir():
             return
+        configured = conf.get("mlops", "environments_file", fallback=None)
         changes = sync_stubs(
-            self.path, self.models, scratch=self.base_dir / "stub.tmp", frozen=self.version is not None
+            self.path,
+            self.models,
+            scratch=self.base_dir / "stub.tmp",
+            environments=Path(configured) if configured else None,
+            frozen=self.version is not None,
         )
         if changes != StubChanges():
             self._log.info("stubs brought up to date", written=len(changes.written), removed=len(changes.removed))

@@ -56,16 +56,14 @@ def sync_stubs(
     :param patterns: globs matched from the right, so ``models/*.yaml`` matches at any depth.
     :param scratch: file on the same file system, outside the checkout, that each stub is written to before it is moved
         into place; a killed process leaves at most this one file.
-    :param environments: environments file outside the checkout; a change of its time re-parses every declaration.
+    :param environments: the platform's environments file, where Airflow's configuration names one: each change of its
+        time has every declaration parsed again. Without it the nearest ``environments.yaml`` in the checkout counts.
     :param frozen: a checkout of one commit: a stub that is there stays, because running tasks read it.
     """
-    own = _read_regular(root / ENVIRONMENTS_FILE)
-    newest = max(_mtime(root / ENVIRONMENTS_FILE), _mtime(environments) if environments else 0.0)
-    policy = own if own is not None else (_read_regular(environments) if environments else None)
     existing = {path for path in _walk(root) if path.name.endswith(STUB_SUFFIX) and _is_ours(path)}
     written, skipped, wanted = [], [], set[Path]()
     for declaration in find_declarations(root, patterns):
-        stub = _plan(root, declaration, own or b"", policy or b"", newest)
+        stub = _plan(root, declaration, environments)
         if stub is None:
             skipped.append(_shown(declaration))
             continue
@@ -81,8 +79,8 @@ def sync_stubs(
 def find_declarations(root: Path, patterns: Sequence[str]) -> list[PurePosixPath]:
     """List a checkout's declarations, relative to it, in a stable order; symbolic links are listed, not followed."""
     found = {PurePosixPath(path.relative_to(root).as_posix()) for path in _walk(root)}
-    found.discard(PurePosixPath(ENVIRONMENTS_FILE))
-    return sorted(path for path in found if any(path.match(pattern) for pattern in patterns))
+    named = {path for path in found if any(path.match(pattern) for pattern in patterns)}
+    return sorted(path for path in named if path.name != ENVIRONMENTS_FILE)
 
 
 def render_stub(declaration: PurePosixPath, content: bytes, *, digest: str, pod_operator: bool = False) -> str:
@@ -117,23 +115,31 @@ def render_refusal(declaration: PurePosixPath, reason: str) -> str:
     return MARKER + "\n".join(lines) + "\n"
 
 
-def _plan(root: Path, declaration: PurePosixPath, own: bytes, policy: bytes, newest: float) -> _Stub | None:
+def _plan(root: Path, declaration: PurePosixPath, environments: Path | None) -> _Stub | None:
     source = root / declaration
     if not _is_plain_name(declaration):
         digest = hashlib.sha256(os.fsencode(str(declaration))).hexdigest()[:8]
         path = _free_path(root, f"unusable-name-{digest}")
         reason = "the path has characters that cannot be shown, or is too long; rename the file"
-        return _Stub(path, render_refusal(declaration, reason), newest) if path else None
+        return _Stub(path, render_refusal(declaration, reason), _mtime(source)) if path else None
     path = _free_path(source.parent, source.name)
     if path is None:
         return None
     content = _read_regular(source)
     if content is None:
         reason = "is not a regular file (symbolic links are not followed); commit the file itself"
-        return _Stub(path, render_refusal(declaration, reason), newest)
-    digest = hashlib.sha256(content + b"\0" + own).hexdigest()[:16]
+        return _Stub(path, render_refusal(declaration, reason), _mtime(source))
+    policy_file = environments or _nearest_environments(root, declaration)
+    policy = _read_regular(policy_file) or b""
+    # A file outside the checkout changes without a commit: it must not make the stubs of a pinned commit differ.
+    digest = hashlib.sha256(content if environments else content + b"\0" + policy).hexdigest()[:16]
     text = render_stub(declaration, content, digest=digest, pod_operator=_runs_pods(content, policy))
-    return _Stub(path, text, max(newest, _mtime(source)))
+    return _Stub(path, text, max(_mtime(source), _mtime(policy_file)))
+
+
+def _nearest_environments(root: Path, declaration: PurePosixPath) -> Path:
+    candidates = [root / parent / ENVIRONMENTS_FILE for parent in declaration.parents]
+    return next((candidate for candidate in candidates if candidate.is_file()), candidates[-1])
 
 
 def _runs_pods(declaration: bytes, environments: bytes) -> bool:

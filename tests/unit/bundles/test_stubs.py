@@ -170,8 +170,21 @@ def test_a_frozen_checkout_keeps_the_stubs_it_has(root: Path) -> None:
 
 
 def test_environments_and_other_files_are_no_declarations(root: Path) -> None:
-    for name in ("environments.yaml", "models/notes.txt", "other.yaml", ".git/models/x.yaml"):
+    for name in (
+        "environments.yaml",
+        "models/environments.yaml",
+        "models/notes.txt",
+        "other.yaml",
+        ".git/models/x.yaml",
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("x: 1\n")
     assert find_declarations(root, ("models/*.yaml",)) == [PurePosixPath("models/churn.yaml")]
     assert len(find_declarations(root, ("*.yaml",))) == 2
+
+
+def test_the_nearest_environments_file_counts(root: Path) -> None:
+    (root / "environments.yaml").write_text("environments: {prod: {runner: local}}\n")
+    assert POD_OPERATOR not in sync(root)["models/churn.yaml.mlops.py"]
+    (root / "models/environments.yaml").write_text("environments: {prod: {runner: kubernetes}}\n")
+    assert POD_OPERATOR in sync(root)["models/churn.yaml.mlops.py"]
