@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from airflow_mlops_provider.cli.run import _moment, fill_in
+from airflow_mlops_provider.exceptions import PermanentError
+
+VALUES = {"ds": "2026-01-31", "ts": "2026-01-31T00:00:00+00:00"}
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        (None, None),
+        ("s3://in/", "s3://in/"),
+        ("s3://in/ds={{ ds }}/{{ds}}", "s3://in/ds=2026-01-31/2026-01-31"),
+        ("{{- ts -}}", "2026-01-31T00:00:00+00:00"),
+    ],
+)
+def test_known_variables_are_filled_in(text: str | None, filled: str | None) -> None:
+    assert fill_in(text, VALUES) == filled
+
+
+@pytest.mark.parametrize("text", ["{{ conn.x.password }}", "{{ ds | upper }}", "{% if ds %}", "{{ unknown }}"])
+def test_what_only_airflow_renders_is_refused(text: str) -> None:
+    with pytest.raises(PermanentError, match="only be rendered by Airflow"):
+        fill_in(text, VALUES)
+
+
+def test_moment_that_is_none_says_how_to_write_one() -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="2026-01-31T00"):
+        _moment("yesterday")
