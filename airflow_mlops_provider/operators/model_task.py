@@ -114,8 +114,8 @@ class ModelTaskMixin:
     def _pin_selected(self, selector: ModelSelector, context: Context) -> ResolvedModel:
         # ``airflow dags test`` has no state store: every try resolves, which is all it can do.
         store = context.get("task_state_store")
-        mark = {"selector": selector.to_dict(), "max_tries": context["ti"].max_tries}
-        pin = store.get(_PIN_KEY) if store is not None else None
+        mark: dict[str, Any] = {"selector": selector.to_dict(), "max_tries": context["ti"].max_tries}
+        pin: Any = store.get(_PIN_KEY) if store is not None else None
         if isinstance(pin, dict) and all(pin.get(key) == value for key, value in mark.items()):
             model = ResolvedModel(**pin["model"])
             self.mlflow_hook.verify_model(model)
@@ -231,4 +231,4 @@ def interval_context(context: Context, *, use_run_params: bool) -> Context:
         "ts": start.isoformat(),
         "ts_nodash": start.strftime("%Y%m%dT%H%M%S"),
     }
-    return {**context, **interval}  # type: ignore[typeddict-item, return-value]
+    return {**context, **interval}  # type: ignore[typeddict-item]
