@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk.exceptions import AirflowFailException
@@ -91,7 +92,7 @@ class ModelTaskMixin:
             context = interval_context(context, use_run_params=self.use_run_params)
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)  # type: ignore[misc]
 
-    @property
+    @cached_property
     def mlflow_hook(self) -> MLflowHook:
         from airflow_mlops_provider.hooks.mlflow import MLflowHook
 
@@ -122,7 +123,6 @@ class ModelTaskMixin:
             self.log.info("Keeping the model that the first try pinned: %s", model.uri)  # type: ignore[attr-defined]
             return model
         model = self.mlflow_hook.resolve_model(selector)
-        self.log.info("%s is %s (run %s, %s)", selector, model.uri, model.run_id, model.digest)  # type: ignore[attr-defined]
         if store is not None:
             store.set(_PIN_KEY, {**mark, "model": model.to_dict()})
         return model
