@@ -43,7 +43,7 @@ def status() -> None:
         print(f"the cluster of {external.VARIABLE} answers\nkubeconfig  {named}")
         return
     layout = Layout.from_environment()
-    for name in cluster.SERVICES:
+    for name in cluster.services(layout):
         print(f"{name:<24} {processes.running_pid(layout, name) or 'not running'}")
     if not cluster.is_up(layout):
         raise DevclusterError("no healthy cluster is up; run: python3 -m devcluster up")

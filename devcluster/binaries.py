@@ -25,7 +25,7 @@ from devcluster.packages import DIE_WITH_US, find_program
 from devcluster.progress import say
 
 MODULE = Path(__file__).parent / "kubernetes"
-COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl")
+COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
 _MINIMUM_GO = (1, 24)
 _REPORT_SECONDS = 20.0
 

@@ -54,7 +54,7 @@ def issue_all(layout: Layout) -> None:
     _openssl("pkey", "-in", str(pki / "service-account.key"), "-pubout", "-out", str(pki / "service-account.pub"))
     for identity in _identities(layout):
         _issue(pki, identity)
-    for name in ("controller-manager", "scheduler", "kubelet"):
+    for name in ("controller-manager", "scheduler", "kubelet", "proxy"):
         _write_kubeconfig(layout, name, pki / f"{name}.kubeconfig")
     _write_kubeconfig(layout, "admin", layout.kubeconfig)
 
@@ -78,6 +78,7 @@ def _identities(layout: Layout) -> tuple[Identity, ...]:
         Identity("kubelet", f"system:node:{NODE_NAME}", "system:nodes"),
         Identity("controller-manager", "system:kube-controller-manager"),
         Identity("scheduler", "system:kube-scheduler"),
+        Identity("proxy", "system:kube-proxy"),
         Identity("admin", "admin", "system:masters"),
     )
 

@@ -26,6 +26,7 @@ from devcluster import (
     node,
     packages,
     processes,
+    proxy,
 )
 from devcluster.api import ApiClient, ApiError
 from devcluster.errors import DevclusterError
@@ -34,9 +35,14 @@ from devcluster.progress import say
 
 #: Raise it when a change of this package needs running clusters to be replaced.
 _GENERATION = 1
-SERVICES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "containerd", "kubelet")
+_SERVICES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "containerd", "kubelet")
 _ADOPTION_SECONDS = 30.0
 _START_SECONDS = 180.0
+
+
+def services(layout: Layout) -> tuple[str, ...]:
+    """Name the processes of a cluster that is up."""
+    return (*_SERVICES, "kube-proxy") if layout.has_proxy else _SERVICES
 
 
 def up(layout: Layout) -> None:
@@ -46,11 +52,12 @@ def up(layout: Layout) -> None:
         if adopt(layout):
             say(f"the cluster is up already: {layout.api_url}")
             return
+        packages.install(packages.missing_cluster_packages())
+        built = binaries.ensure(layout.cache)
         if layout.run_dir.exists() or processes.find_pids(layout):
             say("replacing a cluster that is stopped, broken or outdated")
             _remove(layout)
-        packages.install(packages.missing_cluster_packages())
-        _start(layout, binaries.ensure(layout.cache))
+        _start(layout, built)
 
 
 def adopt(layout: Layout) -> bool:
@@ -75,7 +82,7 @@ def _alive(layout: Layout) -> bool:
         record = json.loads((layout.run_dir / "cluster.json").read_text())
     except (FileNotFoundError, ValueError):
         return False
-    return record == _record() and all(processes.running_pid(layout, name) for name in SERVICES)
+    return record == _record() and all(processes.running_pid(layout, name) for name in services(layout))
 
 
 def _record() -> dict[str, object]:
@@ -113,6 +120,8 @@ def _start(layout: Layout, built: Path) -> None:
         processes.start(layout, controlplane.controller_manager(layout, built))
         processes.start(layout, controlplane.scheduler(layout, built))
         processes.start(layout, node.kubelet(layout, built))
+        if layout.has_proxy:
+            processes.start(layout, proxy.kube_proxy(layout, built))
         _wait(layout, "the node", lambda: healthy(layout))
         (layout.run_dir / "cluster.json").write_text(json.dumps(_record()))
         say("the node is ready")
@@ -165,6 +174,7 @@ def _end_processes(layout: Layout) -> None:
 def _remove(layout: Layout) -> None:
     _end_processes(layout)
     containers.remove_shim_sockets(layout)
+    proxy.remove_rules(layout)
     network.remove(layout)
     if not cgroups.remove(layout):
         say(f"cgroup {layout.name} cannot be removed: the kernel says it is in use")

@@ -90,11 +90,18 @@ def load(layout: Layout, image: oci.Image) -> bool:
         if image.digest in line.split():
             return False
     present = set(ctr(layout, "content", "ls", "--quiet").split())
+    try:
+        _import(layout, image, present)
+    except DevclusterError:  # what was listed may have been garbage, collected meanwhile
+        _import(layout, image, set())
+    return True
+
+
+def _import(layout: Layout, image: oci.Image, present: set[str]) -> None:
     with tempfile.NamedTemporaryFile(dir=layout.run_dir, prefix="image-") as archive:
         oci.write_archive(image, archive, present=present)
         archive.flush()
         ctr(layout, "images", "import", "--snapshotter", _configured_snapshotter(layout), archive.name)
-    return True
 
 
 def _configured_snapshotter(layout: Layout) -> str:

@@ -125,6 +125,16 @@ class Layout:
         return self.port(59)
 
     @property
+    def proxy_ports(self) -> tuple[int, int]:
+        """kube-proxy's ports for health and metrics."""
+        return self.port(56), self.port(49)
+
+    @property
+    def has_proxy(self) -> bool:
+        """Say whether cluster IPs work: kube-proxy's nftables table has one name, so only one instance can have it."""
+        return self.instance == 0
+
+    @property
     def etcd_port(self) -> int:
         return self.port(79)
 
@@ -136,7 +146,7 @@ class Layout:
     def ports(self) -> tuple[int, ...]:
         return (
             self.api_port, self.kubelet_port, self.kubelet_health_port, self.controller_manager_port,
-            self.scheduler_port, self.etcd_port, self.etcd_peer_port,
+            self.scheduler_port, self.etcd_port, self.etcd_peer_port, *self.proxy_ports,
         )  # fmt: skip
 
     @property

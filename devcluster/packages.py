@@ -30,6 +30,7 @@ CLUSTER_PACKAGES = {
     "runc": ("runc",),
     "iproute2": ("ip",),
     "mount": ("mount", "umount"),
+    "nftables": ("nft",),
     "openssl": ("openssl",),
     "util-linux": ("setpriv", "unshare"),
 }
@@ -98,8 +99,10 @@ def install(packages: list[str]) -> None:
     say(f"installing system packages: {names}")
     apt = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300"]
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for arguments in (["update"], ["install", "--no-install-recommends", *packages]):
-        done = subprocess.run([*apt, *arguments], env=env, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-            raise DevclusterError(f"apt-get {arguments[0]} failed: {' '.join(last)}")
+    # A third-party source that does not answer fails the update, while Debian's own lists are fine: install decides.
+    subprocess.run([*apt, "update"], env=env, capture_output=True, check=False)
+    command = [*apt, "install", "--no-install-recommends", *packages]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+        raise DevclusterError(f"apt-get cannot install {names}: {' '.join(last)}")

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ import pytest
 
 from devcluster import Cluster, ensure_cluster
 from devcluster.api import ApiClient, ApiError
-from devcluster.cluster import SERVICES
+from devcluster.cluster import services
 from devcluster.containers import BUSYBOX_IMAGE
 from devcluster.layout import Layout
 from devcluster.processes import find_pids, running_pid
@@ -111,7 +112,7 @@ def _devcluster(*arguments: str, **environ: str) -> subprocess.CompletedProcess[
 
 
 def _pids(layout: Layout) -> dict[str, int | None]:
-    return {name: running_pid(layout, name) for name in SERVICES}
+    return {name: running_pid(layout, name) for name in services(layout)}
 
 
 def test_second_up_adopts_the_same_processes_within_seconds(cluster: Cluster, layout: Layout) -> None:
@@ -150,6 +151,26 @@ def test_pod_reaches_a_server_on_the_host(api: ApiClient, namespace: str, cluste
             server.shutdown()
 
 
+def test_service_reaches_its_pod_from_a_pod_and_from_the_host(api: ApiClient, namespace: str) -> None:
+    pods, services = (f"/api/v1/namespaces/{namespace}/{kind}" for kind in ("pods", "services"))
+    web = _pod("web", "mkdir /w && echo served > /w/index.html && exec httpd -f -p 8080 -h /w")
+    web["metadata"]["labels"] = {"app": "web"}
+    api.json(pods, method="POST", body=web)
+    spec = {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}
+    service = api.json(services, method="POST", body={"metadata": {"name": "web"}, "spec": spec})
+    fetch = f"until timeout 2 wget -q -O - http://{service['spec']['clusterIP']}/; do sleep 0.2; done"
+    assert _run_pod(api, namespace, _pod("client", f"{{ {fetch}; }} 2>/dev/null")) == "served\n"
+    with urllib.request.urlopen(f"http://{service['spec']['clusterIP']}/", timeout=10) as answer:
+        assert answer.read() == b"served\n"
+
+
+def test_pod_reaches_the_api_server_as_its_service_account(api: ApiClient, namespace: str) -> None:
+    token = "/var/run/secrets/kubernetes.io/serviceaccount"
+    request = f'wget -q -O - --no-check-certificate --header "Authorization: Bearer $(cat {token}/token)"'
+    body = f'timeout 10 {request} "https://$KUBERNETES_SERVICE_HOST/version"; test -s {token}/ca.crt'
+    assert '"minor": "34"' in _run_pod(api, namespace, _pod("version", body))
+
+
 def test_pod_start_raises_no_warning_event(api: ApiClient, namespace: str) -> None:
     _run_pod(api, namespace, _pod("quiet", "true"))
     events = api.json(f"/api/v1/namespaces/{namespace}/events")["items"]
@@ -163,6 +184,27 @@ def test_restricted_namespace_refuses_a_privileged_pod(api: ApiClient) -> None:
         with pytest.raises(ApiError, match="violates PodSecurity") as caught:
             api.json(f"/api/v1/namespaces/{name}/pods", method="POST", body=pod)
         assert caught.value.status == 403
+
+
+def test_runtime_image_runs_in_a_restricted_namespace_on_a_read_only_root(api: ApiClient) -> None:
+    image = ensure_cluster(with_image=True).image
+    imports = "import mlops_runtime, mlflow, pandas, pyarrow, sklearn, skops"
+    context = {"readOnlyRootFilesystem": True, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    pod = _pod("runtime", f"id -u; python3 -c '{imports}'; command -v mlops-runtime", image=image)
+    pod["spec"]["containers"][0] |= {"imagePullPolicy": "IfNotPresent", "securityContext": context}
+    pod["spec"]["securityContext"] = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    for name in _namespace(api, f"devcluster-{uuid.uuid4().hex[:8]}", labels):
+        assert _run_pod(api, name, pod).splitlines() == ["65532", "/usr/local/bin/mlops-runtime"]
+
+
+def test_image_that_has_not_changed_is_ready_within_seconds(cluster: Cluster) -> None:
+    ensure_cluster(with_image=True)
+    began = time.monotonic()
+    done = _devcluster("image")
+    assert done.stdout == f"{ensure_cluster(with_image=True).image}\n", done.stderr
+    assert "building" not in done.stderr
+    assert time.monotonic() - began < 20  # 1 s on an idle machine
 
 
 def test_audit_log_records_pod_creation_without_its_body(api: ApiClient, namespace: str, layout: Layout) -> None:
