@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from airflow_mlops_provider.declaration.field_types import (
     Cpu,
@@ -24,7 +24,7 @@ from airflow_mlops_provider.declaration.field_types import (
     Text,
     VariableName,
     Version,
-    refuse,
+    refuse_together,
 )
 from airflow_mlops_provider.declaration.model import ApiVersion, ModelDeclaration
 from airflow_mlops_provider.declaration.selector import ModelSelector, OnAmbiguous
@@ -51,7 +51,7 @@ class Selection(Strict):
         chosen = [way for way in _WAYS if getattr(self, way)]
         if len(chosen) != 1:
             found = choices(chosen, last="and") or "nothing"
-            raise refuse(f"must choose in exactly one way, not {found}; write one of {choices(_WAYS)}")
+            raise refuse_together(f"must choose in exactly one way, not {found}; write one of {choices(_WAYS)}")
         return self
 
     def needs(self) -> Literal["experiment", "registered_model"]:
@@ -93,14 +93,25 @@ class Toleration(Strict):
     toleration_seconds: int | None = Field(None, ge=0, alias="tolerationSeconds")
 
 
+class VolumeClaim(Strict):
+    """A PersistentVolumeClaim of the namespace, mounted into every pod of the environment."""
+
+    claim: DnsLabel = Field(description="Name of the claim.")
+    mount_path: Annotated[Line, StringConstraints(pattern=r"^/[^:]*[^/:]$")] = Field(
+        description="Absolute path in the pod."
+    )
+    read_only: bool = False
+
+
 class MLflowCredentials(Strict):
     """The Kubernetes Secret with which pods reach MLflow."""
 
     secret: DnsLabel = Field(description="Name of the Secret in the environment's namespace.")
-    keys: Mapping[VariableName, Line] = Field(
-        default_factory=dict,
-        description="Variable in the pod → key in the Secret. Default: MLFLOW_TRACKING_TOKEN, "
-        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, each from the key of the same name where the Secret has it.",
+    keys: Mapping[VariableName, Line] | None = Field(
+        None,
+        min_length=1,
+        description="Variable in the pod → key in the Secret. Default: MLFLOW_TRACKING_TOKEN, MLFLOW_TRACKING_USERNAME "
+        "and MLFLOW_TRACKING_PASSWORD, each from the key of the same name where the Secret has it.",
     )
 
 
@@ -154,6 +165,7 @@ class Environment(Strict):
     mlflow_tracking_uri: Line | None = Field(
         None, description="MLflow as pods see it, where it differs from the connection."
     )
+    volumes: tuple[VolumeClaim, ...] = Field((), description="Shared storage that every pod sees, for file:// data.")
     env: Mapping[VariableName, Text] = Field(
         default_factory=dict, description="Plain variables of every pod; never secrets."
     )
@@ -165,9 +177,11 @@ class Environment(Strict):
     @model_validator(mode="after")
     def _check_together(self) -> Environment:
         if self.runner == "kubernetes" and self.namespace is None:
-            raise refuse("is missing; the kubernetes runner needs one", field="namespace")
+            raise refuse_together("is missing; the kubernetes runner needs one", field="namespace")
         if self.ttl is not None and not self.ephemeral:
-            raise refuse("only an ephemeral environment expires; add 'ephemeral: true' or remove ttl", field="ttl")
+            raise refuse_together(
+                "only an ephemeral environment expires; add 'ephemeral: true' or remove ttl", field="ttl"
+            )
         return self
 
 

@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import re
 from datetime import date, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, LiteralString
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from airflow_mlops_provider.declaration import cron, quantity
 from airflow_mlops_provider.declaration.wording import quoted
+
+TOGETHER: LiteralString = "refused_together"
 
 
 class Strict(BaseModel):
@@ -38,13 +48,18 @@ class Strict(BaseModel):
         return {key: value for key, value in data.items() if value is not None or key not in known}
 
 
-def refuse(message: str, *, field: str | None = None) -> PydanticCustomError:
-    """Return the error that a validator raises.
+def refuse(message: str) -> PydanticCustomError:
+    """Return the error that a validator of one field raises."""
+    return PydanticCustomError("refused", "{text}", {"text": message})
+
+
+def refuse_together(message: str, *, field: str | None = None) -> PydanticCustomError:
+    """Return the error that a validator of several fields raises; an overlay may still mend it.
 
     :param field: the field it is about, where that is not the whole object.
     """
     context: dict[str, Any] = {"text": message, "field": field}
-    return PydanticCustomError("refused", "{text}", context)
+    return PydanticCustomError(TOGETHER, "{text}", context)
 
 
 #: Image references: https://github.com/distribution/reference/blob/v0.6.0/regexp.go, digests sha256 only.
@@ -78,6 +93,12 @@ def _check_dns_label(value: str) -> str:
 def _check_variable(value: str) -> str:
     if not _VARIABLE.fullmatch(value):
         raise refuse(f"{quoted(value)} is not the name of an environment variable; use letters, digits and '_'")
+    return value
+
+
+def _check_column(value: str) -> str:
+    if "," in value:
+        raise refuse(f"{quoted(value)} holds a comma; list each column by itself: [id, region]")
     return value
 
 
@@ -129,14 +150,20 @@ def _to_date(value: object) -> date:
         raise refuse(f"{quoted(value)} is not a day of the calendar; write an existing date as 2026-01-31") from None
 
 
+def _json_schema(pattern: re.Pattern[str]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern.pattern})$"})
+
+
 #: One line of text.
 Line = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
+#: Columns travel to the container as a comma-separated list.
+ColumnName = Annotated[Line, AfterValidator(_check_column)]
 #: Text of several lines.
 Text = Annotated[str, StringConstraints(max_length=20_000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
-Slug = Annotated[Line, AfterValidator(_check_slug)]
-DnsLabel = Annotated[Line, AfterValidator(_check_dns_label)]
-VariableName = Annotated[Line, AfterValidator(_check_variable)]
-Image = Annotated[Line, AfterValidator(_check_image)]
+Slug = Annotated[Line, AfterValidator(_check_slug), _json_schema(_SLUG)]
+DnsLabel = Annotated[Line, AfterValidator(_check_dns_label), _json_schema(_DNS_LABEL)]
+VariableName = Annotated[Line, AfterValidator(_check_variable), _json_schema(_VARIABLE)]
+Image = Annotated[Line, AfterValidator(_check_image), _json_schema(_IMAGE)]
 #: ``7`` and ``"7"`` name the same version.
 Version = Annotated[
     Line,
@@ -149,7 +176,15 @@ Cpu = Annotated[
 Memory = Annotated[
     Line, AfterValidator(_check_memory), BeforeValidator(_number_to_text, json_schema_input_type=str | int)
 ]
-Duration = Annotated[timedelta, BeforeValidator(_to_duration, json_schema_input_type=str)]
-Day = Annotated[date, BeforeValidator(_to_date, json_schema_input_type=str)]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_to_duration, json_schema_input_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^(?=.){quantity.DURATION.pattern}$", "examples": ["15m", "2h"]}),
+]
+Day = Annotated[
+    date,
+    BeforeValidator(_to_date, json_schema_input_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^{_DATE.pattern}$", "examples": ["2026-01-31"]}),
+]
 Cron = Annotated[Line, AfterValidator(cron.check_cron)]
 TimeZone = Annotated[Line, AfterValidator(cron.check_timezone)]

@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from airflow_mlops_provider.declaration.environment import Environment, Environments, EnvironmentsFile
-from airflow_mlops_provider.declaration.model import BatchSpec, ModelDeclaration, OnlineSpec
+from airflow_mlops_provider.declaration.model import BatchSpec, ModelDeclaration, ModelFile, OnlineSpec
 from airflow_mlops_provider.declaration.node import (
     MappingNode,
     Node,
@@ -154,8 +154,8 @@ def load_declaration(path: str | Path, environments: Environments) -> tuple[Envi
             here = find_key(document.root, ("environments", name))
             problems += _check(declaration, merged, name, environments, here)
             loaded.append(_environment_model(str(path), name, environments[name], declaration, merged))
-    if not overlays:
-        _validate(base, problems)
+    # An overlay hides what it replaces; without any, nothing else would look at the base.
+    _validate(base, problems, complete=not overlays)
     if problems:
         ordered = in_order(problems)
         raise (PolicyError if all(problem.rule for problem in ordered) else DeclarationError)(ordered)
@@ -201,11 +201,11 @@ def _fixed_field_problems(overlay: MappingNode) -> Iterator[Problem]:
             yield problem_at(find_key(overlay, (field,)), "is the same in every environment; remove it here")
 
 
-def _validate(merged: MappingNode, problems: list[Problem]) -> ModelDeclaration | None:
+def _validate(merged: MappingNode, problems: list[Problem], *, complete: bool = True) -> ModelDeclaration | None:
     try:
         return ModelDeclaration.model_validate(merged.plain())
     except ValidationError as error:
-        problems += schema_problems(error, merged, ModelDeclaration)
+        problems += schema_problems(error, merged, ModelFile, complete=complete)
         return None
 
 

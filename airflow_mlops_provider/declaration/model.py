@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from airflow_mlops_provider.declaration.field_types import (
+    ColumnName,
     Cpu,
     Cron,
     Day,
@@ -27,6 +28,7 @@ from airflow_mlops_provider.declaration.field_types import (
     TimeZone,
     VariableName,
     refuse,
+    refuse_together,
 )
 from airflow_mlops_provider.declaration.wording import quoted
 
@@ -36,7 +38,7 @@ ApiVersion = Literal["mlops/v1"]
 _RESERVED_PREFIXES = ("MODEL_", "MLFLOW_", "MLOPS_", "DATA_INTERVAL_", "INPUT_URI", "OUTPUT_URI")
 
 
-def check_own_variable(name: str) -> str:
+def _check_own_variable(name: str) -> str:
     """Refuse names that belong to the contract between provider and container."""
     if name.startswith(_RESERVED_PREFIXES):
         raise refuse(
@@ -44,6 +46,9 @@ def check_own_variable(name: str) -> str:
             f"choose a name that starts with none of {', '.join(_RESERVED_PREFIXES)}"
         )
     return name
+
+
+OwnVariable = Annotated[VariableName, AfterValidator(_check_own_variable)]
 
 
 class Resources(Strict):
@@ -78,7 +83,7 @@ class BatchSpec(Strict):
     )
     command: tuple[Text, ...] | None = Field(None, min_length=1, description="Replaces the image's entry point.")
     args: tuple[Text, ...] | None = Field(None, description="Arguments of the command.")
-    env: Mapping[VariableName, Text] = Field(
+    env: Mapping[OwnVariable, Text] = Field(
         default_factory=dict, description="Plain environment variables; never secrets."
     )
     input: Line | None = Field(
@@ -88,23 +93,18 @@ class BatchSpec(Strict):
     format: Literal["parquet", "csv", "jsonl"] | None = Field(
         None, description="Format of input and output; default: by file name."
     )
-    key_columns: tuple[Line, ...] = Field((), description="Input columns kept beside each prediction.")
+    key_columns: tuple[ColumnName, ...] = Field((), description="Input columns kept beside each prediction.")
     partitions: int = Field(1, ge=1, le=1000, description="Number of pods that share the input.")
     resources: Resources = Field(default_factory=Resources)
     retries: int = Field(2, ge=0, le=20, description="How often a failed task is tried again.")
-    retry_delay: Duration = Field(timedelta(minutes=5), description="Wait before the first retry.")
+    retry_delay: Duration = Field(
+        timedelta(minutes=5), description="Wait before the first retry.", json_schema_extra={"default": "5m"}
+    )
     timeout: Duration | None = Field(None, description="A task that runs longer is stopped and failed.")
     catchup: bool = Field(False, description="Run the intervals missed since start_date.")
     start_date: Day | None = Field(None, description="First day, in the schedule's time zone.")
     pool: Line | None = Field(None, description="Airflow pool.")
     priority: int = Field(1, ge=1, le=1000, description="Airflow priority weight.")
-
-    @field_validator("env")
-    @classmethod
-    def _own_variables(cls, value: Mapping[str, str]) -> Mapping[str, str]:
-        for name in value:
-            check_own_variable(name)
-        return value
 
     @field_validator("timeout", "retry_delay")
     @classmethod
@@ -116,11 +116,13 @@ class BatchSpec(Strict):
     @model_validator(mode="after")
     def _check_together(self) -> BatchSpec:
         if self.catchup and self.start_date is None:
-            raise refuse(
+            raise refuse_together(
                 "needs start_date, the first day to catch up on; add start_date or remove catchup", field="catchup"
             )
         if self.image is None and self.command is None and (self.input is None or self.output is None):
-            raise refuse("the standard runtime needs input and output; add them, or an image or command of your own")
+            raise refuse_together(
+                "the standard runtime needs input and output; add them, or an image or command of your own"
+            )
         return self
 
 
@@ -128,7 +130,9 @@ class Canary(Strict):
     """How traffic moves to a new version."""
 
     steps: tuple[Annotated[int, Field(ge=1, le=99)], ...] = Field((), description="Percent of the traffic, rising.")
-    bake: Duration = Field(timedelta(minutes=15), description="How long each step is watched.")
+    bake: Duration = Field(
+        timedelta(minutes=15), description="How long each step is watched.", json_schema_extra={"default": "15m"}
+    )
 
 
 class SmokeTest(Strict):
@@ -146,7 +150,7 @@ class OnlineSpec(Strict):
         None, ge=1, le=1000, description="Pods under load; default: as many as min_replicas."
     )
     image: Image | None = Field(None, description="Serving image; without it the platform's standard runtime serves.")
-    env: Mapping[VariableName, Text] = Field(
+    env: Mapping[OwnVariable, Text] = Field(
         default_factory=dict, description="Plain environment variables; never secrets."
     )
     resources: Resources = Field(default_factory=Resources)
@@ -155,20 +159,26 @@ class OnlineSpec(Strict):
 
     @model_validator(mode="after")
     def _check_together(self) -> OnlineSpec:
-        for name in self.env:
-            check_own_variable(name)
         if self.max_replicas is not None and self.max_replicas < self.min_replicas:
-            raise refuse(
+            raise refuse_together(
                 f"is less than min_replicas ({self.min_replicas}); raise it or lower min_replicas", field="max_replicas"
             )
         return self
 
 
-class _Described(Strict):
-    """What an environment's overlay may change besides the two specs."""
+class _Identity(Strict):
+    api_version: ApiVersion = Field(alias="apiVersion", description="mlops/v1")
+    model: Slug = Field(description="Name of the model, part of every DAG and object name.")
+    owner: Line = Field(description="Team or person who answers for it, an e-mail address for example.")
+
+
+class _Changeable(Strict):
+    """What an environment's overlay may change besides the owner."""
 
     description: Line | None = Field(None, description="One line for lists of DAGs.")
     doc: Text | None = Field(None, description="Markdown, shown on the DAG's page.")
+    experiment: Line | None = Field(None, description="MLflow experiment whose runs are meant.")
+    registered_model: Line | None = Field(None, description="Name in the MLflow model registry.")
     logged_model: Line | None = Field(None, description="Name of the model, where a run has logged several.")
     tags: tuple[Line, ...] = Field((), max_length=20, description="Tags of the DAGs, beside model and environment.")
     batch: BatchSpec | None = None
@@ -182,22 +192,14 @@ class _Described(Strict):
         return value
 
 
-class ModelOverlay(_Described):
+class ModelOverlay(_Changeable):
     """What differs in one environment. Mappings are merged field by field, null takes a field away."""
 
     owner: Line | None = None
-    experiment: Line | None = None
-    registered_model: Line | None = None
 
 
-class ModelDeclaration(_Described):
+class ModelDeclaration(_Changeable, _Identity):
     """One model in one environment, merged. ``environments`` is gone by then: it has been merged in."""
-
-    api_version: ApiVersion = Field(alias="apiVersion", description="mlops/v1")
-    model: Slug = Field(description="Name of the model, part of every DAG and object name.")
-    owner: Line = Field(description="Team or person who answers for it, an e-mail address for example.")
-    experiment: Line | None = Field(None, description="MLflow experiment whose runs are meant.")
-    registered_model: Line | None = Field(None, description="Name in the MLflow model registry.")
 
 
 class ModelFile(ModelDeclaration):

@@ -23,6 +23,7 @@ OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hdfs")
 _PREDICTOR_INFIX = "-predictor-"
 _MAX_DNS_LABEL = 63
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+_STEERING_VARIABLES = ("PATH", "PYTHON", "LD_", "DYLD_", "BASH_ENV")
 _TEMPLATED_FIELDS = ("input", "output", "command", "args", "env")
 
 
@@ -50,7 +51,7 @@ def check_policy(declaration: ModelDeclaration, environment: Environment) -> lis
 
 
 def image_is_allowed(image: str, allowed: Iterable[str]) -> bool:
-    """Whether the image lies under one of these registries or repositories; ``a.example`` never covers ``a.example.org``."""
+    """Whether the image lies under one of these; ``a.example`` never covers ``a.example.org``."""
     return any(_covers(entry, image) for entry in allowed)
 
 
@@ -91,15 +92,22 @@ def _check_batch(batch: BatchSpec, environment: Environment) -> Iterator[Violati
     for field in ("input", "output"):
         yield from _check_uri(getattr(batch, field), environment, field)
     yield from _check_templates(batch, allow.jinja)
-    commands = allow.commands if allow.commands is not None else environment.runner == "kubernetes"
-    if batch.command is not None and not commands:
-        yield Violation(
-            ("batch", "command"), "a command of its own is not allowed; remove it and use input and output", "commands"
-        )
+    if not (allow.commands if allow.commands is not None else environment.runner == "kubernetes"):
+        yield from _check_no_command(batch)
     if environment.runner == "kubernetes":
         yield from _check_image(batch.image, environment, "batch")
     elif batch.command is None and (batch.input is None or batch.output is None):
         yield Violation(("batch", "image"), "the local runner starts no images; add input and output", "runner")
+
+
+def _check_no_command(batch: BatchSpec) -> Iterator[Violation]:
+    """Refuse what would run a program of the declaration's choice, the variables that steer a process included."""
+    for field in ("command", "args"):
+        if getattr(batch, field) is not None:
+            yield Violation(("batch", field), "is not allowed; remove it and use input and output", "commands")
+    for name in batch.env:
+        if name.upper().startswith(_STEERING_VARIABLES):
+            yield Violation(("batch", "env", name), "may not be set here; remove it", "commands")
 
 
 def _check_online(declaration: ModelDeclaration, online: OnlineSpec, environment: Environment) -> Iterator[Violation]:
@@ -112,8 +120,9 @@ def _check_online(declaration: ModelDeclaration, online: OnlineSpec, environment
         yield Violation(("online", field), f"{asked} are too many; at most {most}", "max_replicas")
     budget = _MAX_DNS_LABEL - len(_PREDICTOR_INFIX) - len(environment.namespace or "")
     if len(declaration.model) > budget:
-        message = f"{quoted(declaration.model)} is too long for an online service in namespace {quoted(environment.namespace)}; "
-        yield Violation(("model",), message + f"use at most {max(budget, 0)} characters", "name_length")
+        where = f"for an online service in namespace {quoted(environment.namespace)}"
+        message = f"{quoted(declaration.model)} is too long {where}; use at most {max(budget, 0)} characters"
+        yield Violation(("model",), message, "name_length")
 
 
 def _check_image(image: str | None, environment: Environment, spec: str) -> Iterator[Violation]:

@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from airflow_mlops_provider.declaration.field_types import TOGETHER
 from airflow_mlops_provider.declaration.node import MappingNode, Path, Place, find_key, find_value
 from airflow_mlops_provider.declaration.wording import advice, choices, quoted
 from airflow_mlops_provider.exceptions import Problem
@@ -35,9 +36,16 @@ _CONTAINERS = (Mapping, tuple, dict)
 _LITERAL = re.compile(r"'([^']*)'")
 
 
-def schema_problems(error: ValidationError, root: MappingNode, schema: type[BaseModel]) -> list[Problem]:
-    """Return a problem for each error, at the place where the field was written."""
+def schema_problems(
+    error: ValidationError, root: MappingNode, schema: type[BaseModel], *, complete: bool = True
+) -> list[Problem]:
+    """Return a problem for each error, at the place where the field was written.
+
+    :param complete: False where something is still to be laid over ``root``, which may add what is missing.
+    """
     details = error.errors(include_url=False, include_input=True)
+    if not complete:
+        details = [detail for detail in details if detail["type"] not in ("missing", TOGETHER)]
     return [_problem(detail, root, schema) for detail in details[:MAX_PROBLEMS]]
 
 
@@ -62,7 +70,7 @@ def _problem(detail: ErrorDetails, root: MappingNode, schema: type[BaseModel]) -
     kind = detail["type"]
     at_key = detail["loc"][-1:] == ("[key]",)
     path: Path = tuple(step for step in detail["loc"] if step != "[key]")
-    if kind == "refused" and context.get("field"):
+    if context.get("field"):
         path = (*path, context["field"])
     if kind == "extra_forbidden":
         candidates = _fields_at(schema, path[:-1])
@@ -72,7 +80,7 @@ def _problem(detail: ErrorDetails, root: MappingNode, schema: type[BaseModel]) -
 
 
 def _message(detail: ErrorDetails, kind: str, context: Mapping[str, Any]) -> str:
-    if kind == "refused":
+    if kind in ("refused", TOGETHER):
         return str(context["text"])
     if kind == "value_error":
         return str(context["error"])
@@ -98,7 +106,7 @@ def _literal_message(detail: ErrorDetails, context: Mapping[str, Any]) -> str:
 
 def _kind_message(kind: str, written: object) -> str:
     found = _kind_of(written)
-    if kind == "string_type" and found in ("a number", "true or false"):
+    if kind == "string_type" and found in ("a number", "a fraction", "true or false"):
         return f"must be text, not {found}; put it in quotes"
     if kind in ("int_type", "bool_type") and found == "text":
         return f"must be {_KINDS[kind]}, not text; write it without quotes"
@@ -111,7 +119,7 @@ def _kind_of(value: object) -> str:
     if isinstance(value, bool):
         return "true or false"
     if isinstance(value, int | float):
-        return "a number"
+        return "a number" if isinstance(value, int) else "a fraction"
     if isinstance(value, str):
         return "text"
     return "a mapping" if isinstance(value, Mapping) else "a list"

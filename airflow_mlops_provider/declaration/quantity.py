@@ -25,7 +25,7 @@ _MEMORY_UNITS = {
     "Gi": 2**30,
     "Ti": 2**40,
 }
-_DURATION = re.compile(r"(?:([0-9]{1,5})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,8})s)?(?:([0-9]{1,9})ms)?")
+DURATION = re.compile(r"(?:([0-9]{1,5})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,8})s)?(?:([0-9]{1,9})ms)?")
 
 
 def cpu_millicores(text: str) -> int:
@@ -57,7 +57,7 @@ def parse_duration(text: str) -> timedelta:
 
     :raises ValueError: no unit, an unknown one, or units not from large to small.
     """
-    found = _DURATION.fullmatch(text) if text else None
+    found = DURATION.fullmatch(text) if text else None
     if found is None:
         raise ValueError(f"{quoted(text)} is not a duration; write for example 30s, 15m, 2h, 1h30m or 7d")
     days, hours, minutes, seconds, milliseconds = (int(part or 0) for part in found.groups())

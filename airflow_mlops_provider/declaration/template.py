@@ -22,11 +22,14 @@ def has_template(text: str) -> bool:
 
 def forbidden_expressions(text: str, allowed: Collection[str]) -> list[str]:
     """Return what is not allowed: other expressions, statements and whatever else opens like a template."""
-    if not has_template(text):
-        return []
-    found = [_SPACES.sub(" ", match[1]).strip() for match in _EXPRESSION.finditer(text)]
-    forbidden = [expression for expression in found if expression not in allowed]
-    rest = _EXPRESSION.sub("", text)
-    # Removing an expression may also join two braces that were apart; refusing that too costs nobody anything.
-    forbidden += [rest[match.start() : match.start() + 40] for match in _OPENING.finditer(rest)]
+    forbidden: list[str] = []
+    position = 0
+    # From left to right, as Jinja reads: whatever opens first decides what the rest means.
+    while opening := _OPENING.search(text, position):
+        expression = _EXPRESSION.match(text, opening.start())
+        if expression is None:
+            return [*forbidden, text[opening.start() : opening.start() + 40]]
+        inner = _SPACES.sub(" ", expression[1]).strip()
+        forbidden += [] if inner in allowed else [inner]
+        position = expression.end()
     return forbidden

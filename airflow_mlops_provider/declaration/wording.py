@@ -34,8 +34,8 @@ def suggestion(word: str, candidates: Collection[str]) -> str | None:
 
 def advice(word: str, candidates: Collection[str]) -> str:
     """Return what to write instead: «did you mean X?», with all choices where they are few."""
-    meant = suggestion(word, candidates)
     listed = f"use {choices(candidates)}" if candidates else "none exists here"
-    if meant is None:
+    meant = suggestion(word, candidates)
+    if meant is None or len(candidates) == 1:
         return listed
     return f"did you mean {quoted(meant)}?" + (f" ({listed})" if len(candidates) <= 6 else "")

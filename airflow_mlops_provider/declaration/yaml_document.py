@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from airflow_mlops_provider.declaration.node import MappingNode, Node, ScalarNode, SequenceNode
+from airflow_mlops_provider.declaration.node import MappingNode, Node, ScalarNode, SequenceNode, dotted
 from airflow_mlops_provider.declaration.wording import quoted
 from airflow_mlops_provider.declaration.yaml_scalar import core_scalar
 from airflow_mlops_provider.exceptions import DeclarationError, Problem
@@ -86,7 +86,7 @@ def _decode(data: bytes, file: str) -> str:
 
 
 def _refuse(file: str, line: int, column: int, message: str, path: tuple[str | int, ...] = ()) -> NoReturn:
-    raise DeclarationError([Problem(file, line, column, ".".join(map(str, path)), message)])
+    raise DeclarationError([Problem(file, line, column, dotted(path), message)])
 
 
 class _Composer:
@@ -104,7 +104,7 @@ class _Composer:
         try:
             return self._compose_root(parser.get_event)
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
+            mark = _mark(error)
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
             self._stop(line, column, _describe_syntax_error(error))
         except (yaml.YAMLError, ValueError, OverflowError) as error:
@@ -140,7 +140,7 @@ class _Composer:
             self._add(
                 *_place(event),
                 path,
-                f"tag {quoted(event.tag)} is not allowed; YAML is data here, write the plain value",
+                f"tag {quoted(_short_tag(event.tag))} is not allowed; YAML is data here, write the plain value",
             )
         values_before = self._values
         if isinstance(event, yaml.ScalarEvent):
@@ -184,7 +184,7 @@ class _Composer:
             self._add(
                 *_place(event),
                 path,
-                f"tag {quoted(event.tag)} is not allowed; YAML is data here, write the plain value",
+                f"tag {quoted(_short_tag(event.tag))} is not allowed; YAML is data here, write the plain value",
             )
         if not event.value:
             self._stop(*_place(event), "a key is empty; give it a name", path)
@@ -210,7 +210,7 @@ class _Composer:
             self._stop(*_place(event), f"more than {MAX_VALUES} values in one file; split it or move data out of it")
 
     def _add(self, line: int, column: int, path: tuple[str | int, ...], message: str) -> None:
-        self.problems.append(Problem(self.file, line, column, ".".join(map(str, path)), message))
+        self.problems.append(Problem(self.file, line, column, dotted(path), message))
 
     def _stop(self, line: int, column: int, message: str, path: tuple[str | int, ...] = ()) -> NoReturn:
         self._add(line, column, path, message)
@@ -220,6 +220,17 @@ class _Composer:
 def _place(event: Any) -> tuple[int, int]:
     mark = event.start_mark
     return mark.line + 1, mark.column + 1
+
+
+def _short_tag(tag: str) -> str:
+    return tag.replace("tag:yaml.org,2002:", "!!", 1)
+
+
+def _mark(error: yaml.MarkedYAMLError) -> yaml.Mark | None:
+    """Return where to look: what never ends is best shown where it begins."""
+    unfinished = "end of stream" in str(error.problem)
+    marks = (error.context_mark, error.problem_mark) if unfinished else (error.problem_mark, error.context_mark)
+    return next(filter(None, marks), None)
 
 
 def _describe_syntax_error(error: yaml.MarkedYAMLError) -> str:

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import airflow_mlops_provider.declaration as package
+from airflow_mlops_provider.declaration.json_schema import render_schemas
+from airflow_mlops_provider.declaration.yaml_document import read_document
+
+SCHEMAS = Path(package.__file__).parent / "schema"
+DECLARATIONS = Path(__file__).parents[2] / "declarations"
+
+
+def test_shipped_schemas_are_the_generated_ones() -> None:
+    shipped = {path.name: path.read_text(encoding="utf-8") for path in SCHEMAS.glob("*.json")}
+    assert shipped == render_schemas(), (
+        "run: airflow-mlops schema --output-dir airflow_mlops_provider/declaration/schema"
+    )
+
+
+def _validator(name: str) -> jsonschema.Draft202012Validator:
+    schema = json.loads((SCHEMAS / name).read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def _json(path: Path) -> object:
+    return json.loads(json.dumps(read_document(path).root.plain()))
+
+
+@pytest.mark.parametrize("path", sorted((DECLARATIONS / "valid").glob("*.yaml")), ids=lambda path: path.name)
+def test_valid_declarations_satisfy_the_schema(path: Path) -> None:
+    assert list(_validator("model.v1.json").iter_errors(_json(path))) == []
+
+
+def test_valid_environments_satisfy_the_schema() -> None:
+    assert list(_validator("environments.v1.json").iter_errors(_json(DECLARATIONS / "environments.yaml"))) == []
+
+
+@pytest.mark.parametrize("name", ["misspelt", "types", "nothing-there"])
+def test_an_editor_would_show_these_as_wrong(name: str) -> None:
+    assert list(_validator("model.v1.json").iter_errors(_json(DECLARATIONS / "invalid" / f"{name}.yaml")))
