@@ -1,0 +1,1 @@
+"""The ``airflow-mlops`` program, one module per command."""

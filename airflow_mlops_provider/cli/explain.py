@@ -1,0 +1,109 @@
+"""``airflow-mlops explain``: what a declaration amounts to in one environment, and which line says so.
+
+Decides the presentation only. Reads files, no network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlops_provider.cli.chosen_model import add_model_arguments, load_chosen_model
+
+if TYPE_CHECKING:
+    from airflow_mlops_provider.declaration import EnvironmentModel
+
+_DEFAULT = "default"
+#: A variable may hold what should have been a secret; its place is told instead.
+_HIDDEN = "(hidden)"
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser("explain", help="show the merged declaration and where each value comes from")
+    add_model_arguments(parser)
+    parser.add_argument("--output", choices=("text", "json"), default="text")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print, and return the exit code."""
+    explained = explain(load_chosen_model(arguments))
+    print(json.dumps(explained, indent=2, ensure_ascii=False) if arguments.output == "json" else _as_text(explained))
+    return 0
+
+
+def explain(model: EnvironmentModel) -> dict[str, Any]:
+    """Return everything told, as JSON types.
+
+    ``{"model": …, "selector": …, "values": {"batch.retries": {"value": 2, "origin": "models/churn.yaml:14"}}, …}``
+    """
+    selector = model.selector()
+    values = sorted(_leaves(model.declaration.model_dump(by_alias=True), ""), key=lambda leaf: "." in leaf[0])
+    return {
+        "model": model.model,
+        "environment": model.environment,
+        "file": model.file,
+        "dags": list(model.dag_ids()),
+        "selector": {"meaning": str(selector), **selector.to_dict()},
+        "values": {field: {"value": value, "origin": _origin(field, model)} for field, value in values},
+        "settings": dict(_leaves(model.settings.model_dump(by_alias=True, exclude_unset=True), "")),
+    }
+
+
+def _origin(field: str, model: EnvironmentModel) -> str:
+    """Return ``models/churn.yaml:12``; a shorthand (``schedule: "@daily"``) is the origin of all it stands for."""
+    while field not in model.origin:
+        if "." not in field:
+            return _DEFAULT
+        field = field.rpartition(".")[0]
+    return ":".join(map(str, model.origin[field]))
+
+
+def _leaves(value: Any, field: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            shown = _HIDDEN if field.rpartition(".")[2] == "env" else item
+            yield from _leaves(shown, f"{field}.{key}" if field else key)
+    elif value is not None:
+        yield field, _json_value(value)
+
+
+def _json_value(value: Any) -> Any:
+    from airflow_mlops_provider.declaration.quantity import format_duration
+
+    if isinstance(value, timedelta):
+        return format_duration(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    return [_json_value(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def _as_text(explained: dict[str, Any]) -> str:
+    rows = [(field, _shown(told["value"]), told["origin"]) for field, told in explained["values"].items()]
+    settings = [(field, _shown(value), "environments") for field, value in explained["settings"].items()]
+    return "\n".join(
+        [
+            f"{explained['model']} in {explained['environment']}, declared in {explained['file']}",
+            f"DAGs: {', '.join(explained['dags'])}",
+            f"Model used: {explained['selector']['meaning']}",
+            "",
+            *_table(rows),
+            "",
+            f"What the platform says of {explained['environment']}:",
+            *_table([(field, value, "") for field, value, _ in settings]),
+        ]
+    )
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value, ensure_ascii=False)
+
+
+def _table(rows: list[tuple[str, str, str]]) -> Iterator[str]:
+    widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
+    for field, value, origin in rows:
+        yield f"  {field:<{widths[0]}}  {value:<{min(widths[1], 60)}}  {origin}".rstrip()

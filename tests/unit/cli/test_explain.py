@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from airflow_mlops_provider.cli.main import main
+
+DECLARATIONS = Path(__file__).parents[2] / "declarations"
+
+
+@pytest.fixture(autouse=True)
+def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".git").mkdir()
+    shutil.copy(DECLARATIONS / "environments.yaml", tmp_path)
+    shutil.copytree(DECLARATIONS / "valid", tmp_path / "models")
+    (tmp_path / "models" / "every-field.yaml").rename(tmp_path / "models" / "renamed.yaml")
+    (tmp_path / "models" / "broken.yaml").write_text("model: [")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AIRFLOW__MLOPS__ENVIRONMENTS_FILE", raising=False)
+
+
+@pytest.mark.parametrize("model", ["churn", "models/churn.yaml"])
+def test_each_value_says_where_it_comes_from(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", model, "--env", "prod", "--output", "json"]) == 0
+    explained = json.loads(capsys.readouterr().out)
+    assert explained["dags"] == ["prod.churn.batch", "prod.churn.online"]
+    assert explained["selector"]["run_tag"] == {"stage": "prod"}
+    assert explained["settings"]["namespace"] == "ml-prod"
+    values = explained["values"]
+    assert values["online.min_replicas"] == {"value": 3, "origin": "models/churn.yaml:26"}
+    assert values["batch.timeout"] == {"value": "2h", "origin": "models/churn.yaml:16"}
+    assert values["batch.retry_delay"] == {"value": "5m", "origin": "default"}
+    assert values["batch.schedule.cron"] == {"value": "0 3 * * *", "origin": "models/churn.yaml:8"}
+
+
+def test_text_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "churn", "--env", "prod"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "churn in prod, declared in models/churn.yaml",
+        "DAGs: prod.churn.batch, prod.churn.online",
+        "Model used: experiment '/churn/gbm', tag stage=prod",
+    ]
+    assert any(line.split() == ["online.min_replicas", "3", "models/churn.yaml:26"] for line in lines)
+
+
+def test_a_model_in_a_file_of_another_name_and_no_variable_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "every-field", "--env", "prod", "--output", "json"]) == 0
+    values = json.loads(capsys.readouterr().out)["values"]
+    assert values["batch.env.MODE"] == {"value": "(hidden)", "origin": "models/renamed.yaml:20"}
+    assert values["batch.start_date"]["value"] == "2026-01-31"
+    assert values["batch.schedule.cron"] == {"value": "@daily", "origin": "models/renamed.yaml:13"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["chrn", "--env", "prod"],
+            "chrn: no valid declaration below this directory has this name; did you mean 'churn'?",
+        ),
+        (
+            ["churn", "--env", "prd"],
+            "models/churn.yaml: environments: 'churn' does not go to 'prd'; did you mean 'prod'?",
+        ),
+        (["broken", "--env", "prod"], "models/broken.yaml:2:1: not YAML"),
+        (["models/none.yaml", "--env", "prod"], "models/none.yaml: cannot be read: No such file or directory"),
+        (["churn", "--env", "prod", "--environments", "none.yaml"], "none.yaml: cannot be read"),
+    ],
+)
+def test_what_is_not_there(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", *arguments]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(message)
+
+
+def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["explain", "churn"])
+    assert stopped.value.code == 2
+    assert "--env" in capsys.readouterr().err

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from airflow_mlops_provider.cli.main import main
+
+DECLARATIONS = Path(__file__).parents[2] / "declarations"
+VALID = (DECLARATIONS / "valid" / "churn.yaml").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with one valid model, entered."""
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "models").mkdir()
+    shutil.copy(DECLARATIONS / "environments.yaml", tmp_path)
+    (tmp_path / "models" / "churn.yaml").write_text(VALID, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AIRFLOW__MLOPS__ENVIRONMENTS_FILE", raising=False)
+    return tmp_path
+
+
+def _write(project: Path, name: str, text: str) -> None:
+    file = project / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+
+
+def _run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    code = main(["validate", *arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_a_valid_directory(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(".", capsys=capsys) == (0, "1 file, 1 valid\n", "")
+
+
+def test_every_problem_of_every_file_and_a_closing_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write(project, "team/models/bad.yaml", VALID.replace("retries", "retrys").replace("timeout: 2h", "timeout: 2"))
+    _write(project, "team/models/.hidden.yaml", "x")
+    _write(project, ".venv/models/other.yaml", "x")
+    _write(project, "team/other.yaml", "x")
+    code, out, _ = _run(".", capsys=capsys)
+    assert code == 1
+    assert out.splitlines() == [
+        "team/models/bad.yaml:15:3: batch.retrys: unknown field; did you mean 'retries'?",
+        "team/models/bad.yaml:16:12: batch.timeout: 2 has no unit; write for example 2s, 15m or 2h",
+        "2 files, 1 valid, 1 with 2 problems",
+    ]
+
+
+def test_a_model_declared_twice_is_named_on_both_sides(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write(project, "models/again.yaml", VALID)
+    code, out, _ = _run("models", capsys=capsys)
+    assert code == 1
+    assert out.splitlines() == [
+        "models/churn.yaml:3:1: model: 'churn' is also declared in models/again.yaml:3 "
+        "(its DAGs would be called dev.churn.batch, dev.churn.online too); rename one of them",
+        "2 files, 1 valid, 1 with 1 problem",
+    ]
+
+
+def test_the_same_file_named_twice_is_one_file(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("models", "models/churn.yaml", capsys=capsys)[:2] == (0, "1 file, 1 valid\n")
+
+
+def test_broken_environments_are_told_once_and_nothing_is_called_valid(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _write(project, "models/second.yaml", VALID)
+    _write(
+        project, "environments.yaml", "apiVersion: mlops/v1\nenvironments: {dev: {runner: lokal, model: {alias: x}}}\n"
+    )
+    code, out, _ = _run(".", capsys=capsys)
+    assert code == 1
+    assert out.splitlines() == [
+        "environments.yaml:2:30: environments.dev.runner: "
+        "'lokal' is unknown; did you mean 'local'? (use kubernetes or local)",
+        "3 files, 0 valid, 1 with 1 problem, 2 not checked",
+    ]
+
+
+def test_environments_file_itself(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("environments.yaml", "models", capsys=capsys)[:2] == (0, "2 files, 2 valid\n")
+
+
+def test_without_environments_nothing_is_allowed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "environments.yaml").unlink()
+    code, out, _ = _run(".", capsys=capsys)
+    assert code == 1
+    assert "no environments.yaml beside it or above it" in out
+
+
+def test_environments_from_option_or_airflow_setting(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "environments.yaml").rename(project / "platform.yaml")
+    assert _run(".", "--environments", "platform.yaml", capsys=capsys)[0] == 0
+    monkeypatch.setenv("AIRFLOW__MLOPS__ENVIRONMENTS_FILE", str(project / "platform.yaml"))
+    assert _run(".", capsys=capsys)[0] == 0
+
+
+@pytest.mark.parametrize("path", ["nothing-here", "empty"])
+def test_a_path_without_declarations_is_a_usage_error(
+    project: Path, path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "empty").mkdir()
+    code, out, err = _run(path, capsys=capsys)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"{path}: ")
+
+
+def test_json(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write(
+        project,
+        "models/bad.yaml",
+        VALID.replace("model: churn", "model: bad").replace("partitions: 4", "partitions: 9"),
+    )
+    code, out, _ = _run(".", "--output", "json", capsys=capsys)
+    assert code == 1
+    assert json.loads(out) == {
+        "files": 2,
+        "valid": 1,
+        "unchecked": 0,
+        "problems": [
+            {
+                "file": "models/bad.yaml",
+                "line": 13,
+                "column": 15,
+                "field": "batch.partitions",
+                "message": "in 'test': 9 are too many; at most 8",
+                "rule": "max_partitions",
+            }
+        ],
+    }
+
+
+def test_gitlab_code_quality(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write(project, "models/bad.yaml", "model: [\n")
+    code, out, _ = _run(".", "--output", "gitlab", capsys=capsys)
+    (entry,) = json.loads(out)
+    assert code == 1
+    assert set(entry) == {"description", "check_name", "fingerprint", "severity", "location"}
+    assert entry["location"] == {"path": "models/bad.yaml", "lines": {"begin": 2}}
+    assert _run("models/churn.yaml", "--output", "gitlab", capsys=capsys)[:2] == (0, "[]\n")
+
+
+def test_github_annotations(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write(project, "models/a,b.yaml", VALID.replace("{{ ds }}", "{% x %}"))
+    code, out, _ = _run("models/a,b.yaml", "--output", "github", capsys=capsys)
+    assert code == 1
+    assert out.startswith(
+        "::error file=models/a%2Cb.yaml,line=11,col=10,title=airflow-mlops::batch.input: in 'dev': template"
+    )
+    assert "{%25 x %25}" in out
+
+
+def test_it_imports_neither_airflow_nor_mlflow(project: Path) -> None:
+    program = (
+        "import sys; from airflow_mlops_provider.cli.main import main; code = main(['validate', '.'])\n"
+        "heavy = {'airflow', 'mlflow', 'kubernetes', 'httpx', 'jinja2', 'pandas'} & set(sys.modules)\n"
+        "print(sorted(heavy)); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1 file, 1 valid\n[]\n", "")
+
+
+def test_help_starts_without_pydantic_and_yaml() -> None:
+    program = (
+        "import sys; from airflow_mlops_provider.cli.main import build_parser; build_parser().format_help()\n"
+        "print(sorted({'pydantic', 'yaml', 'airflow', 'mlflow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
