@@ -28,6 +28,8 @@ MODULE = Path(__file__).parent / "kubernetes"
 COMMANDS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
 _MINIMUM_GO = (1, 24)
 _REPORT_SECONDS = 20.0
+#: Another checkout may need the one before; a running cluster does not notice that its files are gone.
+_KEPT_BUILDS = 2
 
 
 def kubernetes_version() -> str:
@@ -119,6 +121,9 @@ def _build(go: str, target: Path) -> None:
         raise DevclusterError(f"the Kubernetes build failed ({log}): {' '.join(last)}")
     building.rename(target)
     say(f"built Kubernetes {kubernetes_version()}")
+    entries = sorted((p for p in target.parent.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime, reverse=True)
+    for old in entries[_KEPT_BUILDS:]:
+        shutil.rmtree(old)
 
 
 def _watch(process: subprocess.Popen[bytes], log: Path) -> None:
