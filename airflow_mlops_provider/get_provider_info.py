@@ -36,6 +36,21 @@ def get_provider_info() -> dict[str, Any]:
             "airflow_mlops_provider.links.mlflow.MLflowRunLink",
             "airflow_mlops_provider.links.mlflow.MLflowModelLink",
         ],
+        "config": {
+            "mlops": {
+                "description": "Where the platform's rules lie.",
+                "options": {
+                    "environments_file": {
+                        "description": "The platform's environments.yaml, kept where a branch cannot write it. "
+                        "Without it, the nearest one above each declaration counts.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "/etc/airflow/environments.yaml",
+                        "default": "",
+                    }
+                },
+            }
+        },
     }
 
 

@@ -59,8 +59,8 @@ def _schedule(batch: BatchSpec) -> Any:
 
 def _run_params(model: EnvironmentModel) -> dict[str, Any]:
     """Return the trigger form: every field may stay empty, which means what the declaration says."""
-    text = {"type": ["null", "string"]}
-    moment = {"type": ["null", "string"], "format": "date-time"}
+    text: dict[str, Any] = {"type": ["null", "string"]}
+    moment: dict[str, Any] = {"type": ["null", "string"], "format": "date-time"}
     by_version: dict[str, Any] = {
         "model_version": Param(None, title="Model version", description="Run this registered version instead.", **text),
         "model_alias": Param(None, title="Model alias", description="Run the version with this alias instead.", **text),
@@ -79,7 +79,10 @@ def _run_params(model: EnvironmentModel) -> dict[str, Any]:
 
 def _add_tasks(model: EnvironmentModel, batch: BatchSpec) -> None:
     operator, arguments = _operator_arguments(model, batch)
-    selection = {"model": model.selector().to_dict(), "mlflow_conn_id": model.settings.connections.mlflow}
+    selection: dict[str, Any] = {
+        "model": model.selector().to_dict(),
+        "mlflow_conn_id": model.settings.connections.mlflow,
+    }
     if batch.partitions == 1:
         operator(task_id="score", use_run_params=True, **selection, **arguments)
         return
@@ -106,4 +109,16 @@ def _operator_arguments(model: EnvironmentModel, batch: BatchSpec) -> tuple[type
         return MLflowModelLocalOperator, {**common, "command": command, "env_vars": program_variables(model, batch)}
     from airflow_mlops_provider.operators.mlflow import MLflowModelBatchOperator
 
-    return MLflowModelBatchOperator, {**common, **build_pod_arguments(model, batch)}
+    return MLflowModelBatchOperator, {**common, **build_pod_arguments(model, batch), **_volume_arguments(model)}
+
+
+def _volume_arguments(model: EnvironmentModel) -> dict[str, Any]:
+    """Return the environment's claims as the pod operator wants them: objects of the Kubernetes client, not JSON."""
+    from kubernetes.client import V1PersistentVolumeClaimVolumeSource, V1Volume, V1VolumeMount
+
+    volumes, mounts = [], []
+    for item in model.settings.volumes:
+        source = V1PersistentVolumeClaimVolumeSource(claim_name=item.claim, read_only=item.read_only)
+        volumes.append(V1Volume(name=item.claim, persistent_volume_claim=source))
+        mounts.append(V1VolumeMount(name=item.claim, mount_path=item.mount_path, read_only=item.read_only))
+    return {"volumes": volumes, "volume_mounts": mounts} if volumes else {}

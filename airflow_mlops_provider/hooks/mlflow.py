@@ -72,6 +72,10 @@ class MLflowHook(BaseHook):
         """Return the server's address without credentials, fit for ``MLFLOW_TRACKING_URI`` of a container."""
         return self.settings.tracking_uri
 
+    def credential_variables(self) -> dict[str, str]:
+        """Return the connection's credentials as environment variables, for a process on this machine and no other."""
+        return self.settings.credential_variables()
+
     def get_conn(self) -> MLflowClient:
         """Return the hook's client; it stays open until :meth:`close`."""
         if self._client is None:
