@@ -127,5 +127,5 @@ class AirflowApi:
 def _log_line(event: Any) -> str:
     if not isinstance(event, Mapping):
         return str(event)
-    details = {name: value for name, value in event.items() if name in ("error_detail", "exc_info") and value}
-    return f"{event.get('event', '')}{f' {details}' if details else ''}"
+    causes = [f"{cause.get('exc_type')}: {cause.get('exc_value')}" for cause in event.get("error_detail") or ()]
+    return " | ".join([str(event.get("event", "")), *causes])

@@ -74,7 +74,7 @@ class AirflowServer(AirflowApi):
         self.directory, self.keep = directory, keep
         ports = free_ports(3)
         self.port = check_port(port) if port else ports[0]
-        super().__init__(f"http://127.0.0.1:{self.port}", progress=progress, check_alive=self._check_components)
+        super().__init__(f"http://127.0.0.1:{self.port}", progress=progress, check_alive=self.check_components)
         self.env = {
             **clean_environment(directory),
             **_configuration(directory, self.port, ports[1:], parallelism),
@@ -120,7 +120,8 @@ class AirflowServer(AirflowApi):
         command = [sys.executable, "-P", "-m", "airflow", *arguments]
         return ManagedProcess(name, command, cwd=self.directory, env=self.env, log=log)
 
-    def _check_components(self) -> None:
+    def check_components(self) -> None:
+        """:raises DemoError: one of them has ended."""
         for component in self.components:
             component.check()
 

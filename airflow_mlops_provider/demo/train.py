@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,8 @@ def log(model: Pipeline, rows: pd.DataFrame, accuracy: float, arguments: argpars
             signature=infer_signature(rows, model.predict(rows)),
             input_example=rows.head(2),
             registered_model_name=REGISTERED_MODEL,
+            # Given, because MLflow finds them out by importing the model once more in another process.
+            pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow-skinny", "scikit-learn", "skops")],
         )
     mlflow.MlflowClient().set_tag(run.info.run_id, "stage", "prod")
     return str(run.info.run_id), str(logged.model_id)
