@@ -81,10 +81,12 @@ class BatchSpec(Strict):
     image: Image | None = Field(
         None, description="Container image; without it the platform's standard runtime scores input → output."
     )
-    command: tuple[Text, ...] | None = Field(None, min_length=1, description="Replaces the image's entry point.")
-    args: tuple[Text, ...] | None = Field(None, description="Arguments of the command.")
+    command: tuple[Text, ...] | None = Field(
+        None, min_length=1, max_length=500, description="Replaces the image's entry point."
+    )
+    args: tuple[Text, ...] | None = Field(None, max_length=500, description="Arguments of the command.")
     env: Mapping[OwnVariable, Text] = Field(
-        default_factory=dict, description="Plain environment variables; never secrets."
+        default_factory=dict, max_length=200, description="Plain environment variables; never secrets."
     )
     input: Line | None = Field(
         None, description="URI of the rows to score; may hold the templates the environment allows."
@@ -93,7 +95,9 @@ class BatchSpec(Strict):
     format: Literal["parquet", "csv", "jsonl"] | None = Field(
         None, description="Format of input and output; default: by file name."
     )
-    key_columns: tuple[ColumnName, ...] = Field((), description="Input columns kept beside each prediction.")
+    key_columns: tuple[ColumnName, ...] = Field(
+        (), max_length=500, description="Input columns kept beside each prediction."
+    )
     partitions: int = Field(1, ge=1, le=1000, description="Number of pods that share the input.")
     resources: Resources = Field(default_factory=Resources)
     retries: int = Field(2, ge=0, le=20, description="How often a failed task is tried again.")
@@ -151,7 +155,7 @@ class OnlineSpec(Strict):
     )
     image: Image | None = Field(None, description="Serving image; without it the platform's standard runtime serves.")
     env: Mapping[OwnVariable, Text] = Field(
-        default_factory=dict, description="Plain environment variables; never secrets."
+        default_factory=dict, max_length=200, description="Plain environment variables; never secrets."
     )
     resources: Resources = Field(default_factory=Resources)
     canary: Canary | None = None

@@ -132,6 +132,8 @@ def _length_message(kind: str, context: Mapping[str, Any]) -> str:
         return f"is too long; at most {context.get('max_length')} " + (
             "characters" if kind.startswith("string") else "entries"
         )
+    if kind == "string_pattern_mismatch" and "\\x00" not in str(context.get("pattern")):
+        return f"is not spelt as it must be; it has to match {context.get('pattern')}"
     if kind == "string_pattern_mismatch":
         return "holds characters that are not allowed here (control characters or line breaks); remove them"
     return f"is not valid ({kind.replace('_', ' ')}); see the schema"

@@ -12,6 +12,7 @@ from collections.abc import Collection
 #: An expression without braces, so that nothing can be nested in it; ``{{-`` and ``-}}`` only strip white space.
 _EXPRESSION = re.compile(r"\{\{[-+]?([^{}]*?)[-+]?\}\}")
 _OPENING = re.compile(r"\{[{%#]")
+_ENOUGH = 3
 _SPACES = re.compile(r"\s+")
 
 
@@ -21,11 +22,14 @@ def has_template(text: str) -> bool:
 
 
 def forbidden_expressions(text: str, allowed: Collection[str]) -> list[str]:
-    """Return what is not allowed: other expressions, statements and whatever else opens like a template."""
+    """Return what is not allowed: other expressions, statements and whatever else opens like a template.
+
+    Ends with the third: one is enough to refuse the text, and a text may hold thousands.
+    """
     forbidden: list[str] = []
     position = 0
     # From left to right, as Jinja reads: whatever opens first decides what the rest means.
-    while opening := _OPENING.search(text, position):
+    while len(forbidden) < _ENOUGH and (opening := _OPENING.search(text, position)):
         expression = _EXPRESSION.match(text, opening.start())
         if expression is None:
             return [*forbidden, text[opening.start() : opening.start() + 40]]

@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from airflow_mlops_provider.declaration import EnvironmentModel, Environments, load_declaration, load_environments
+from airflow_mlops_provider.declaration.environment import Allow, Environment
+from airflow_mlops_provider.declaration.model import BatchSpec, ModelFile
 from airflow_mlops_provider.exceptions import DeclarationError, PolicyError
 
 ROOT = Path(__file__).parents[3]
@@ -70,3 +73,10 @@ def test_documented_yaml_is_legal(text: str, tmp_path: Path) -> None:
     platform = next(block for block in BLOCKS if not re.search(r"^model:", block, re.MULTILINE))
     (tmp_path / "platform.yaml").write_text(platform, encoding="utf-8")
     assert _load_block(text, tmp_path, load_environments(tmp_path / "platform.yaml"))
+
+
+@pytest.mark.parametrize("schema", [ModelFile, BatchSpec, Environment, Allow])
+def test_every_field_is_documented(schema: type[BaseModel]) -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    names = {field.alias or name for name, field in schema.model_fields.items()}
+    assert {name for name in names if f"`{name}`" not in text} == set()
