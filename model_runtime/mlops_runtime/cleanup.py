@@ -1,7 +1,8 @@
 """Leave nothing behind: actions to run at the end, whether it comes by return, by error or by signal.
 
-A Python signal handler waits until the interpreter is between two bytecodes, and a model's native code may run for minutes.
-So the signal only writes a byte into a pipe (``set_wakeup_fd``); a thread reads it, runs the actions and ends the process.
+A Python signal handler waits until the interpreter is between two bytecodes, and a model's native code may run for
+minutes. So the signal only writes a byte into a pipe (``set_wakeup_fd``); a thread reads it, runs the actions and ends
+the process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Turn record batches into the bytes of a Parquet, CSV or JSON Lines file. Writes only into the file object it is given."""
+"""Turn record batches into the bytes of a Parquet, CSV or JSON Lines file, written into the file object it is given."""
 
 from __future__ import annotations
 
@@ -59,13 +59,11 @@ def _csv(file: Any, schema: pa.Schema) -> Any:
     try:
         return csv.CSVWriter(file, schema)
     except pa.ArrowInvalid as problem:
-        raise OutputError(
-            f"CSV cannot hold these columns ({problem}); use --format parquet or jsonl, or keep other columns"
-        ) from problem
+        raise OutputError(f"CSV cannot hold these columns ({problem}); use --format parquet or jsonl") from problem
 
 
 class _JsonLinesWriter:
-    """Python's own encoder, because pandas' rounds floats to 15 digits. NaN and infinity are no JSON: they become null."""
+    """Python's own encoder: pandas' rounds floats to 15 digits. NaN and infinity are no JSON and become null."""
 
     def __init__(self, file: Any, schema: pa.Schema) -> None:
         self._file = file

@@ -10,8 +10,8 @@
     ├── UsageError                 exit 2: a flag or a variable is missing or makes no sense
     └── UnreachableError           exit 2: a server does not answer; the same call may succeed later
 
-Anything else that escapes is a bug and keeps its traceback. The module does no I/O; it reads the environment only to keep
-secrets out of messages.
+Anything else that escapes is a bug and keeps its traceback. The module does no I/O; it reads the environment only to
+keep secrets out of messages.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NETWORK_WORDS = re.compile(
 )
 
 
-class RuntimeProblem(Exception):
+class RuntimeProblem(Exception):  # noqa: N818  # the word its messages and the exit code are about
     """Base of every failure the program foresees."""
 
     exit_code = REFUSED

@@ -23,8 +23,10 @@ def fetch(uri: str, destination: str, digest: str = "", tracking_uri: str = "") 
 
     A destination that holds a model with ``digest`` already is left alone; one that holds anything else is refused.
 
-    :param digest: expected ``sha256:…`` of ``MLmodel``; empty: not checked, and an existing model is downloaded again to compare.
+    :param digest: expected ``sha256:…`` of ``MLmodel``; empty: not checked, and an existing model is
+        downloaded again to compare.
     :raises ModelError: no such model, another digest, or the destination holds something else.
+
     """
     set_mlflow_defaults(tracking_uri)
     target = Path(destination).absolute()

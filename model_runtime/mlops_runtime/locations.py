@@ -28,7 +28,7 @@ _CONNECT_SECONDS, _REQUEST_SECONDS = 10, 60
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """One address: ``scheme`` is ``file``, ``s3``, ``gs`` or any that fsspec knows; ``path`` is what its file system takes."""
+    """One address: ``scheme`` is ``file``, ``s3``, ``gs`` or any that fsspec knows, ``path`` what its file system takes."""
 
     scheme: str
     path: str
@@ -93,7 +93,7 @@ def open_filesystem(scheme: str) -> FileSystem:
 
 
 def format_of(path: str) -> str:
-    """Return ``parquet``, ``csv`` or ``jsonl`` by the name's ending, ignoring a compression suffix; empty if unknown."""
+    """Tell ``parquet``, ``csv`` or ``jsonl`` by the name's ending, ignoring a compression suffix; empty if unknown."""
     name = path.lower()
     for suffix in _COMPRESSION_SUFFIXES:
         name = name.removesuffix(suffix)
@@ -107,6 +107,7 @@ def list_input_files(uri: str, input_format: str = "") -> tuple[InputFile, ...]:
 
     :param input_format: what to take the files for, whatever their names.
     :raises InputError: nothing matches, an ending is unknown, or formats are mixed.
+
     """
     location = parse_location(uri)
     try:
@@ -128,7 +129,8 @@ def list_input_files(uri: str, input_format: str = "") -> tuple[InputFile, ...]:
     for file in files:
         if not file.format:
             raise InputError(
-                f"{file}: the format cannot be told from the name; end it in .parquet, .csv or .jsonl, or pass --input-format"
+                f"{file}: the format cannot be told from the name; end it in .parquet, .csv or .jsonl, or pass "
+                "--input-format"
             )
         if file.format != files[0].format:
             raise InputError(
@@ -173,7 +175,7 @@ def _split_glob(pattern: str) -> tuple[str, re.Pattern[str] | None]:
 
 
 def translate_glob(pattern: str) -> str:
-    """Turn a glob into a regular expression in which ``*`` and ``?`` stay inside one path segment and ``**/`` does not."""
+    """Turn a glob into a regular expression; ``*`` and ``?`` stay inside one path segment, ``**/`` does not."""
     tokens = re.findall(r"\*\*/|\*\*|\*|\?|\[!?[^\]]+\]|.", pattern, flags=re.DOTALL)
     special = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     return "".join(

@@ -1,4 +1,4 @@
-"""The command line: ``mlops-runtime score | fetch``. Maps every outcome to an exit code and one line; imports what a command needs.
+"""The command line: ``mlops-runtime score | fetch``. Maps every outcome to an exit code and one line.
 
 0 done · 1 the input or the state says no · 2 usage, or a system does not answer · 143 SIGTERM. A traceback means a bug.
 """
@@ -78,7 +78,7 @@ def run_fetch(arguments: argparse.Namespace) -> None:
 
 
 def prepare_process() -> None:
-    """Keep libraries that cache below HOME inside the temporary directory: the root may be read-only and HOME absent."""
+    """Send what libraries cache below HOME to the temporary directory: the root may be read-only and HOME absent."""
     for name in ("XDG_CACHE_HOME", "MPLCONFIGDIR", "NUMBA_CACHE_DIR", "HF_HOME"):
         os.environ.setdefault(name, os.path.join(tempfile.gettempdir(), "mlops-cache"))
     stop_on_signals()

@@ -1,7 +1,8 @@
-"""Get a model: download by MLflow URI, check its digest, load it. The only module that imports mlflow, and only when called.
+"""Get a model: download by MLflow URI, check its digest, load it. The only module that imports mlflow, and only when
+called.
 
-Where mlflow would retry for minutes or report usage home, the environment says no before it is imported; a value that the user
-has set stays.
+Where mlflow would retry for minutes or report usage home, the environment says no before it is imported; a value that
+the user has set stays.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def verify_digest(directory: Path, expected: str, uri: str) -> str:
     found = digest_of(directory)
     if expected and found != expected:
         raise ModelDigestError(
-            f"model {redact(uri)}: ModelDigestError: expected {expected}, found {found}; the artifact changed after it was pinned: "
+            f"model {redact(uri)}: ModelDigestError: expected {expected}, found {found}; the artifact changed after "
+            "it was pinned: "
             "clear the task to resolve the model again, or find out who rewrote it"
         )
     return found
@@ -95,7 +97,8 @@ def download_model(uri: str, destination: Path) -> Path:
     """
     if uri.startswith(_REMOTE_SCHEMES) and not os.environ.get("MLFLOW_TRACKING_URI"):
         raise UsageError(
-            f"MLFLOW_TRACKING_URI is not set, but {redact(uri)} lies on a tracking server; set it or pass --tracking-uri"
+            f"MLFLOW_TRACKING_URI is not set, but {redact(uri)} lies on a tracking server; set it or pass "
+            "--tracking-uri"
         )
     with quick_imports():
         import mlflow.artifacts
@@ -136,11 +139,12 @@ def load_model(directory: Path, uri: str) -> Model:
         import mlflow.pyfunc
 
         try:
-            # mlflow's own check of the requirements maps every file of every package to a module (0.4 s); see `list_mismatches`.
+            # mlflow's own check of the requirements maps every file of every package (0.4 s): `list_mismatches`.
             model: Model = mlflow.pyfunc.load_model(str(directory), suppress_warnings=True)
         except Exception as problem:
             raise ModelError(
-                f"model {redact(uri)} does not load: {one_line(problem)}; does the image hold what requirements.txt of the model lists?"
+                f"model {redact(uri)} does not load: {one_line(problem)}; does the image hold what requirements.txt "
+                "of the model lists?"
             ) from problem
     return model
 

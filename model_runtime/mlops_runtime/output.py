@@ -1,8 +1,9 @@
-"""Write one part atomically: its name, its bytes, its digest; nothing is visible under the final name before it is complete.
+"""Write one part atomically: its name, its bytes, its digest; nothing is visible under the final name before it is
+complete.
 
-Local: an unnamed file (``O_TMPFILE``), so that even ``kill -9`` leaves nothing, synced, linked and renamed over the former part;
-where the file system has no unnamed files, a hidden one in the same directory. S3 and GCS: one upload that is committed at the
-end and discarded on failure. Does I/O, knows nothing about models.
+Local: an unnamed file (``O_TMPFILE``), so that even ``kill -9`` leaves nothing, synced, linked and renamed over the
+former part; where the file system has no unnamed files, a hidden one in the same directory. S3 and GCS: one upload
+that is committed at the end and discarded on failure. Does I/O, knows nothing about models.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _WRITABLE = {"s3": "s3fs", "gs": "gcsfs"}
 def choose_target(uri: str, output_format: str, partition: int, partitions: int) -> tuple[Location, str]:
     """Return the part's location and its format.
 
-    A URI that ends in ``/``, names an existing directory or has no known ending is a directory of parts; else it is the one file.
+    A URI that ends in ``/``, names an existing directory or has no known ending is a directory of parts; else it is
+    the one file.
 
     :raises UsageError: several partitions would write one file, or ending and format disagree.
     """
@@ -43,11 +45,13 @@ def choose_target(uri: str, output_format: str, partition: int, partitions: int)
         return Location(location.scheme, f"{location.path.rstrip('/')}/{name}"), chosen
     if partitions > 1:
         raise UsageError(
-            f"OUTPUT_URI {redact(uri)} is one file, but there are {partitions} partitions; end it in / to get one part each"
+            f"OUTPUT_URI {redact(uri)} is one file, but there are {partitions} partitions; end it in / to get one "
+            "part each"
         )
     if not location.path.lower().endswith((".parquet", ".pq", ".csv", ".jsonl", ".ndjson", ".json")):
         raise UsageError(
-            f"OUTPUT_URI {redact(uri)} asks for compressed text, which is not written; use .parquet, which is compressed"
+            f"OUTPUT_URI {redact(uri)} asks for compressed text, which is not written; use .parquet, which is "
+            "compressed"
         )
     if output_format and output_format != by_name:
         raise UsageError(
@@ -230,7 +234,8 @@ def refuse_strangers(location: Location, partitions: int) -> None:
         found = _PART.fullmatch(other)
         if found and (int(found[1]), found[2]) != (partitions, name.rpartition(".")[2]):
             raise OutputError(
-                f"{Location(location.scheme, directory)}/{other} was written by a run with other partitions or format, and readers "
+                f"{Location(location.scheme, directory)}/{other} was written by a run with other partitions or "
+                "format, and readers "
                 "would see its rows beside ours; remove the old parts or use another OUTPUT_URI"
             )
 

@@ -4,8 +4,8 @@ Three ways, chosen by what is known beforehand; in each the partitions are disjo
 
 * at least as many files as partitions: whole files, file ``i`` goes to partition ``i mod n``;
 * fewer files, row counts known (Parquet): one contiguous range of the rows of all files in order;
-* fewer files, row counts unknown (text): stripes of ``STRIPE_ROWS`` rows, dealt in turn. Counting first would read every
-  byte twice; the price of stripes is that each partition parses all lines.
+* fewer files, row counts unknown (text): stripes of ``STRIPE_ROWS`` rows, dealt in turn. Counting first would read
+  every byte twice; the price of stripes is that each partition parses all lines.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Turn what a model returned into named Arrow columns. Pure.
 
-One value per row: ``prediction``. Several: ``prediction_0``, ``prediction_1``, …. A data frame keeps its own column names,
-prefixed with ``prediction_`` where they meet a kept column.
+One value per row: ``prediction``. Several: ``prediction_0``, ``prediction_1``, …. A data frame keeps its own column
+names, prefixed with ``prediction_`` where they meet a kept column.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def fit_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         return batch
     if batch.schema.names != schema.names:
         raise ModelError(
-            f"the model returned columns {batch.schema.names}, earlier {schema.names}; it must return the same for every batch"
+            f"the model returned columns {batch.schema.names}, earlier {schema.names}; it must return the same for "
+            "every batch"
         )
     arrays = []
     for field, values in zip(schema, batch.columns, strict=True):
@@ -122,7 +123,7 @@ def fit_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def join_predictions(keys: pa.RecordBatch, named: list[tuple[str, pa.Array]], signature: Signature) -> pa.RecordBatch:
-    """Put predictions beside the kept columns; a column of nothing but missing values takes its type from the signature."""
+    """Put predictions beside the kept columns; one of nothing but missing values takes its type from the signature."""
     import pyarrow as pa
 
     declared = dict(signature.outputs)
@@ -134,7 +135,7 @@ def join_predictions(keys: pa.RecordBatch, named: list[tuple[str, pa.Array]], si
 
 
 def empty_predictions(signature: Signature) -> list[tuple[str, pa.Array]]:
-    """Return the columns that the signature promises, without a row; used where there is no row at all to ask the model with."""
+    """Return the columns that the signature promises, for where there is no row at all to ask the model with."""
     import pyarrow as pa
 
     single = len(signature.outputs) <= 1

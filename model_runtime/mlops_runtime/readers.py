@@ -1,7 +1,9 @@
-"""Stream one input file as record batches in bounded memory: Parquet, CSV and JSON Lines. Does I/O, decides nothing about models.
+"""Stream one input file as record batches in bounded memory: Parquet, CSV and JSON Lines. Does I/O, decides nothing
+about models.
 
-CSV has no types: a column is read as ``wanted`` says; other columns get the type that the head of the first file suggests,
-fixed for all files. Empty unquoted fields (and ``NA``, ``null``, …, as pandas has them) are missing, quoted ones are text.
+CSV has no types: a column is read as ``wanted`` says; other columns get the type that the head of the first file
+suggests, fixed for all files. Empty unquoted fields (and ``NA``, ``null``, …, as pandas has them) are missing, quoted
+ones are text.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from mlops_runtime.locations import InputFile, open_filesystem
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_BLOCK_BYTES = 4 << 20  # text parsed at a time: above 1 MiB the speed no longer grows, memory does
+_BLOCK_BYTES = 1 << 20  # text parsed at a time; more is no faster
 _PAGE_BUFFER_BYTES = 256 << 10  # per Parquet column; without it whole column chunks are held
 _CSV_VALUE = re.compile(r"In CSV column #(\d+): (?:Row #(\d+): )?CSV conversion error to ([^:]+): (.*)", re.DOTALL)
 _LEADING_ZERO = re.compile(r"[+-]?0\d+")
@@ -80,7 +82,7 @@ def _read_parquet(
     file: InputFile, columns: Sequence[str], batch_rows: int, start: int, stop: int | None
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     with open_parquet(file) as source:
-        first, groups, offset = 0, [], 0
+        first, groups, offset = 0, list[int](), 0
         last = source.metadata.num_rows if stop is None else stop
         for index in range(source.metadata.num_row_groups):
             rows = source.metadata.row_group(index).num_rows

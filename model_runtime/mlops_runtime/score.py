@@ -1,7 +1,7 @@
-"""Score files: read, predict, write, overlapped and in bounded memory. The order of events is ``score``; the rest is elsewhere.
+"""Score files: read, predict, write, overlapped and in bounded memory. ``score`` is the order of events.
 
-A thread reads and types the next batches while the model loads and predicts; two wait at most. Nothing is published before the
-last row is predicted, so every error leaves the former output as it was.
+A thread reads and types the next batches while the model loads and predicts; two wait at most. Nothing is published
+before the last row is predicted, so every error leaves the former output as it was.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def score(settings: ScoreSettings) -> ScoreResult:
         signature = parse_signature(read_mlmodel(directory))
         plan = plan_input(settings, signature, files)
         log(
-            f"{len(plan.shares)} of {len(files)} files, partition {settings.partition} of {settings.partitions}, {plan.batch_rows} rows a batch"
+            f"{len(plan.shares)} of {len(files)} files, partition {settings.partition} of {settings.partitions}, "
+            f"{plan.batch_rows} rows a batch"
         )
         with read_ahead(read_chunks(plan, plan.shares)) as chunks:
             for difference in list_mismatches(directory):
@@ -167,7 +168,8 @@ class Scorer:
         except (Exception, SystemExit) as problem:
             reason = str(problem) if isinstance(problem, ModelError) else one_line(problem)
             raise ModelError(
-                f"{chunk.file}: the model failed on rows {chunk.row} to {chunk.row + rows - 1} (counted from 0): {reason}"
+                f"{chunk.file}: the model failed on rows {chunk.row} to {chunk.row + rows - 1} (counted from 0): "
+                f"{reason}"
             ) from problem
         self.progress.add(chunk)
         return join_predictions(chunk.keys, named, self._signature)

@@ -1,6 +1,7 @@
 """What one call of ``mlops-runtime score`` is asked to do: flags first, then the environment, then defaults.
 
-Checks what can be checked without I/O. The names of the variables are the batch container's contract (``docs/model-runtime.md``).
+Checks what can be checked without I/O. The names of the variables are the batch container's contract
+(``docs/model-runtime.md``).
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""What a model wants to be fed: its signature as column specifications, and the rules that turn a file's columns into that.
+"""What a model wants to be fed: its signature as column specifications, and the rules that turn a file's columns into
+that.
 
-MLflow's own enforcement looks at the values of one pandas batch (an ``int64`` column passes as ``double`` while a batch holds
-only 0 and 1), so the same file could pass or fail by its batch size. The rules here look at Arrow types, plus a lossless cast,
-and hand MLflow exactly what it asks for. They follow its table: https://mlflow.org/docs/latest/ml/model/signatures/ (3.17),
-with one addition: integers pass as ``double`` where every value survives. Pure, apart from reading ``MLmodel``'s text.
+MLflow's own enforcement looks at the values of one pandas batch (an ``int64`` column passes as ``double`` while a
+batch holds only 0 and 1), so the same file could pass or fail by its batch size. The rules here look at Arrow types,
+plus a lossless cast, and hand MLflow exactly what it asks for. They follow its table:
+https://mlflow.org/docs/latest/ml/model/signatures/ (3.17), with one addition: integers pass as ``double`` where every
+value survives. Pure, apart from reading ``MLmodel``'s text.
 """
 
 from __future__ import annotations
@@ -27,12 +29,15 @@ _OF_NUMPY = {
     "object": "string",
 }  # fmt: skip
 _INTEGERS = ("integer", "long")
-_MISSING_INTEGERS = "integers cannot be missing in MLflow; declare the column as double in the signature (train with it as float64), or fill it"
+_MISSING_INTEGERS = (
+    "integers cannot be missing in MLflow; declare the column as double in the signature "
+    "(train with it as float64), or fill it"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnSpec:
-    """One named input. ``kind`` is an MLflow data type, or empty where MLflow itself has to judge (arrays, objects, other tensors)."""
+    """One input. ``kind`` is an MLflow data type, or empty where MLflow itself has to judge (arrays, objects, tensors)."""
 
     name: str
     kind: str
@@ -133,7 +138,8 @@ def check_column(spec: ColumnSpec, found: pa.DataType | None, file: object) -> N
     if found is None:
         if spec.required:
             raise InputError(
-                f"{file}: column {spec.name!r} is missing; expected {spec.kind or 'an input'} (the model's signature), found no such "
+                f"{file}: column {spec.name!r} is missing; expected {spec.kind or 'an input'} (the model's "
+                "signature), found no such "
                 "column; add it or score with another model"
             )
     elif spec.kind and not accepts(spec.kind, found):
@@ -155,16 +161,18 @@ def coerce(values: pa.Array, spec: ColumnSpec, file: object) -> pa.Array:
     target = arrow_type(spec.kind)
     if spec.kind in _INTEGERS and values.null_count:
         raise InputError(
-            f"{file}: column {spec.name!r}: expected {spec.kind}, found {values.null_count} missing; {_MISSING_INTEGERS}"
+            f"{file}: column {spec.name!r}: expected {spec.kind}, found {values.null_count} missing; "
+            f"{_MISSING_INTEGERS}"
         )
     if values.type == target:
         return values
     try:
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
-        # Decimals lose digits as doubles by nature; MLflow converts them, so the safe cast's refusal would be stricter than it.
+        # Decimals lose digits as doubles by nature; MLflow converts them, a safe cast would refuse.
         return values.cast(target, safe=not pa.types.is_decimal(values.type))
     except pa.ArrowInvalid as problem:
         raise InputError(
-            f"{file}: column {spec.name!r}: expected {spec.kind}, found {values.type} with a value that does not fit: {problem}"
+            f"{file}: column {spec.name!r}: expected {spec.kind}, found {values.type} with a value that does not "
+            f"fit: {problem}"
         ) from problem

@@ -31,6 +31,7 @@ def read_ahead(items: Iterator[Item], waiting: int = 2) -> Iterator[Iterator[Ite
     """Give the items of ``items``, produced by a thread that stops when the block ends.
 
     :param waiting: how many finished items may wait; this bounds the memory.
+
     """
     line: queue.Queue[_Next[Item] | _End] = queue.Queue(waiting)
     stopped = threading.Event()

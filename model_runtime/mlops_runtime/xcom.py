@@ -17,6 +17,7 @@ def write_xcom(result: Mapping[str, object], path: str = "") -> None:
     """Write the result atomically to ``path``, or to the sidecar's directory if there is one, or nowhere.
 
     :raises OutputError: the place cannot be written.
+
     """
     target = Path(path).absolute() if path else _SIDECAR_DIRECTORY / "return.json"
     if not path and not _SIDECAR_DIRECTORY.is_dir():
@@ -26,7 +27,7 @@ def write_xcom(result: Mapping[str, object], path: str = "") -> None:
         descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(result, file)
-        os.chmod(temporary, 0o644)  # noqa: S103  # the sidecar may run as another user
+        os.chmod(temporary, 0o644)  # the sidecar may run as another user
         os.replace(temporary, target)
     except OSError as problem:
         if temporary and os.path.exists(temporary):
