@@ -99,7 +99,7 @@ class MLflowClient(_BaseClient):
                 for chunk in answer.iter_bytes():
                     reader.add(chunk)
                 return reader.response(answer)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, OSError) as error:  # httpx lets some TLS errors through as they are
             return describe_failure(error, self.settings)
 
     def close(self) -> None:
@@ -159,7 +159,7 @@ class AsyncMLflowClient(_BaseClient):
                 async for chunk in answer.aiter_bytes():
                     reader.add(chunk)
                 return reader.response(answer)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, OSError) as error:  # httpx lets some TLS errors through as they are
             return describe_failure(error, self.settings)
 
     async def aclose(self) -> None:

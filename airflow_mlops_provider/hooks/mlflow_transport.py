@@ -57,9 +57,7 @@ def tls_context(settings: MLflowSettings) -> ssl.SSLContext:
     if settings.tracking_uri.startswith("http://"):
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context = (
-            ssl.create_default_context(cafile=settings.ca_cert) if settings.ca_cert else httpx.create_ssl_context()
-        )
+        context = _trusting(settings.ca_cert)
         if settings.client_cert:
             context.load_cert_chain(settings.client_cert, settings.client_key)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
@@ -105,7 +103,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         seen = seen.__cause__ or seen.__context__
 
 
-def describe_failure(error: httpx.HTTPError, settings: MLflowSettings) -> Failure:
+def describe_failure(error: httpx.HTTPError | OSError, settings: MLflowSettings) -> Failure:
     address = settings.tracking_uri
     tls = next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLError)), None)
     if tls is not None and not isinstance(tls, ssl.SSLEOFError | ssl.SSLZeroReturnError):
