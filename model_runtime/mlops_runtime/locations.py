@@ -28,7 +28,7 @@ _CONNECT_SECONDS, _REQUEST_SECONDS = 10, 60
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """One address: ``scheme`` is ``file``, ``s3``, ``gs`` or any that fsspec knows, ``path`` what its file system takes."""
+    """One address: ``scheme`` is ``file``, ``s3``, ``gs`` or one that fsspec knows; ``path`` is for its client."""
 
     scheme: str
     path: str

@@ -1,5 +1,4 @@
-"""Write one part atomically: its name, its bytes, its digest; nothing is visible under the final name before it is
-complete.
+"""Write one part atomically: its name, its bytes, its digest; nothing has the final name before it is complete.
 
 Local: an unnamed file (``O_TMPFILE``), so that even ``kill -9`` leaves nothing, synced, linked and renamed over the
 former part; where the file system has no unnamed files, a hidden one in the same directory. S3 and GCS: one upload
@@ -145,7 +144,8 @@ class LocalPart:
                     os.unlink(entry.path)
 
     def write(self, data: bytes) -> int:
-        return self._file.write(data)
+        # After `discard` Arrow's writers still end their files, when they are collected.
+        return len(data) if self._file.closed else self._file.write(data)
 
     def commit(self) -> None:
         self._file.flush()
@@ -178,7 +178,7 @@ class ObjectPart:
         self._file = _object_store(location.scheme).open(location.path, "wb", autocommit=False)
 
     def write(self, data: bytes) -> int:
-        return int(self._file.write(data))
+        return len(data) if self._file.closed else int(self._file.write(data))
 
     def commit(self) -> None:
         self._file.close()

@@ -37,7 +37,7 @@ _MISSING_INTEGERS = (
 
 @dataclass(frozen=True, slots=True)
 class ColumnSpec:
-    """One input. ``kind`` is an MLflow data type, or empty where MLflow itself has to judge (arrays, objects, tensors)."""
+    """One input. ``kind`` is an MLflow data type, or empty where MLflow has to judge (arrays, objects)."""
 
     name: str
     kind: str
