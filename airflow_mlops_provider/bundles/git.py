@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow.configuration import conf
+from airflow.providers.common.compat.sdk import AirflowException
 from airflow.providers.git.bundles.git import GitDagBundle
 from git import Repo
-from git.exc import GitCommandError, InvalidGitRepositoryError
+from git.exc import BadName, GitCommandError, InvalidGitRepositoryError
 
 from airflow_mlops_provider.bundles.stubs import STUB_SUFFIX, StubChanges, sync_stubs
 
@@ -123,6 +124,14 @@ class ModelGitDagBundle(GitDagBundle):
             with self._built_aside("repo_path"):
                 super()._clone_repo_if_required()
             self.repo = Repo(self.repo_path)
+        elif not self.version and not _has_ref(self.repo, self.tracking_ref):
+            # Cloned before the first push to the branch; the parent fetches only after its checkout has succeeded.
+            self.repo.remotes.origin.fetch()
+        if not self.version and not _has_ref(self.repo, self.tracking_ref):
+            raise AirflowException(
+                f"bundle {self.name}: the repository has no branch, tag or commit {self.tracking_ref!r} yet; "
+                "push one, or name another tracking_ref"
+            )
 
     @contextmanager
     def _built_aside(self, attribute: str) -> Iterator[None]:
@@ -147,6 +156,16 @@ class ModelGitDagBundle(GitDagBundle):
             shutil.rmtree(directory, ignore_errors=True)
         for git_dir in (self.bare_repo_path, self.repo_path / ".git"):
             _remove_stale_locks(git_dir, self.stale_lock_seconds)
+
+
+def _has_ref(repo: Repo, ref: str) -> bool:
+    for name in (ref, f"origin/{ref}"):
+        try:
+            repo.commit(name)
+        except (BadName, ValueError):
+            continue
+        return True
+    return False
 
 
 def _set_config(git_dir: Path, section: str, option: str, value: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from airflow.providers.git.bundles.git import GitDagBundle
+from airflow.sdk.exceptions import AirflowException
 from git.exc import GitCommandError
 
 from airflow_mlops_provider.bundles.git import ModelGitDagBundle
@@ -245,3 +246,16 @@ def test_four_processes_and_kills_in_the_middle_leave_complete_stubs(
             text.startswith(MARKER) and text.endswith("\n") and "load_model_dags(" in text for text in found.values()
         )
         assert not [path for path in bundle.base_dir.iterdir() if path.name.startswith("cloning-")]
+
+
+def test_first_push_after_the_clone_is_picked_up(tmp_path: Path) -> None:
+    """The parent clones the empty repository, and then fails for ever."""
+    (tmp_path / "empty").mkdir()
+    empty = Remote(tmp_path / "empty")
+    bundle = ModelGitDagBundle(name="models", repo_url=str(empty.url), tracking_ref="main")
+    with pytest.raises(AirflowException, match="no branch, tag or commit 'main' yet; push one"):
+        bundle.initialize()
+    empty.push({"models/churn.yaml": YAML})
+    bundle.initialize()
+    bundle.refresh()
+    assert set(stubs(bundle)) == {"models/churn.yaml.mlops.py"}
