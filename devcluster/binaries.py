@@ -101,7 +101,7 @@ def _build(go: str, target: Path) -> None:
     building.mkdir()
     log = target.parent / "build.log"
     command = [
-        *DIE_WITH_US, "nice", "-n", "10", go, "build", "-v", "-trimpath", "-buildvcs=false",
+        *DIE_WITH_US, go, "build", "-v", "-trimpath", "-buildvcs=false",
         "-mod=readonly", "-ldflags", _linker_flags(), "-o", f"{building}/",
         *(f"k8s.io/kubernetes/cmd/{name}" for name in COMMANDS),
     ]  # fmt: skip

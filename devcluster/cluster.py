@@ -34,7 +34,7 @@ from devcluster.layout import NODE_NAME, Layout
 from devcluster.progress import say
 
 #: Raise it when a change of this package needs running clusters to be replaced.
-_GENERATION = 1
+_GENERATION = 2
 _SERVICES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "containerd", "kubelet")
 _ADOPTION_SECONDS = 30.0
 _START_SECONDS = 180.0

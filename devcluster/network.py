@@ -40,6 +40,8 @@ def create(layout: Layout) -> None:
     # A fixed MAC address: a bridge otherwise takes its lowest port's, and changes it whenever a pod comes or goes.
     _ip("link", "set", layout.bridge, "address", f"02:13:d5:00:00:{layout.instance:02x}", "up")
     _ip("addr", "replace", f"{layout.node_ip}/24", "dev", layout.bridge)
+    if layout.has_proxy:  # nftables rewrites a cluster IP only after a route was found, and there may be no default one
+        _ip("route", "replace", layout.service_subnet, "dev", layout.bridge)
     directory = layout.run_dir / "cni.d"
     directory.mkdir(parents=True, exist_ok=True)
     bridge = {

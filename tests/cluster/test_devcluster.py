@@ -164,6 +164,11 @@ def test_service_reaches_its_pod_from_a_pod_and_from_the_host(api: ApiClient, na
         assert answer.read() == b"served\n"
 
 
+def test_services_have_a_route_of_their_own(cluster: Cluster, layout: Layout) -> None:
+    command = ["ip", "route", "get", layout.kubernetes_service_ip]
+    assert f"dev {layout.bridge}" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def test_pod_reaches_the_api_server_as_its_service_account(api: ApiClient, namespace: str) -> None:
     token = "/var/run/secrets/kubernetes.io/serviceaccount"
     request = f'wget -q -O - --no-check-certificate --header "Authorization: Bearer $(cat {token}/token)"'
