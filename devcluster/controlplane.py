@@ -72,7 +72,7 @@ def controller_manager(layout: Layout, binaries: Path) -> Service:
         "--use-service-account-credentials", f"--service-account-private-key-file={pki}/service-account.key",
         f"--root-ca-file={pki}/ca.crt", f"--cluster-signing-cert-file={pki}/ca.crt",
         f"--cluster-signing-key-file={pki}/ca.key",
-        f"--cert-dir={pki}", "--profiling=false",
+        f"--cert-dir={pki}", f"--flex-volume-plugin-dir={layout.run_dir}/volume-plugins", "--profiling=false",
     ))  # fmt: skip
 
 
