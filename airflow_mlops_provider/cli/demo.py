@@ -27,6 +27,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command."""
     parser = subparsers.add_parser("demo", help="train, tag, declare, run: the main job on this machine")
     parser.add_argument("--once", action="store_true", help="end after the result; exit 0 only if it is right")
+    parser.add_argument("--cluster", action="store_true", help="run the job as a pod of the development cluster")
     parser.add_argument("--port", type=int, metavar="PORT", help="Airflow's port (default: a free one)")
     parser.add_argument("--mlflow-port", type=int, metavar="PORT", help="MLflow's port (default: a free one)")
     parser.add_argument("--keep", action="store_true", help="leave the directory with databases and logs")
@@ -43,7 +44,12 @@ def run(arguments: argparse.Namespace) -> int:
     from airflow_mlops_provider.demo.process import DemoError
     from airflow_mlops_provider.demo.story import Settings
 
-    settings = Settings(airflow_port=arguments.port, mlflow_port=arguments.mlflow_port, keep=arguments.keep)
+    settings = Settings(
+        airflow_port=arguments.port,
+        mlflow_port=arguments.mlflow_port,
+        cluster=arguments.cluster,
+        keep=arguments.keep,
+    )
     display = Display()
     with _Signals(display) as signals:
         try:
@@ -54,18 +60,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _tell(settings: Settings, display: Display, *, once: bool, signals: _Signals) -> int:
-    from airflow_mlops_provider.demo.story import demonstrate
+    from airflow_mlops_provider.demo.story import demonstrate, list_facts
 
     shown = False
     try:
-        with demonstrate(settings, display, partial(print, flush=True), signals.leave) as stage:
+        with demonstrate(settings, display, partial(print, flush=True), signals.leave) as ending:
             shown = True
             if not once:
+                print(f"\nTo look at:\n{list_facts(ending.pages)}", flush=True)
                 display.say("\nBoth servers run until you press Ctrl-C; then everything is removed.")
             while not once:
                 time.sleep(1)
-                stage.airflow.check_components()
-                stage.mlflow.process.check()
+                ending.check_servers()
     except KeyboardInterrupt:
         if not shown:
             raise

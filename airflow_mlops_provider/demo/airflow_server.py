@@ -91,12 +91,17 @@ class AirflowServer(AirflowApi):
             self.directory.mkdir(parents=True, exist_ok=True)
             self.migration.start()
 
+    def launch(self) -> None:
+        """Wait for the database and start the components, without waiting for them."""
+        self.begin()
+        self.migration.finish(timeout_seconds=_START_SECONDS, progress=self._progress)
+        for component in self.components:
+            if component.pid is None:
+                component.start()
+
     def __enter__(self) -> AirflowServer:
         try:
-            self.begin()
-            self.migration.finish(timeout_seconds=_START_SECONDS, progress=self._progress)
-            for component in self.components:
-                component.start()
+            self.launch()
             wait_until(self.is_healthy, "Airflow", _START_SECONDS, processes=self.components, progress=self._progress)
         except BaseException:
             self.stop()

@@ -9,6 +9,7 @@ ENVIRONMENT = "prod"
 DAG_ID = f"{ENVIRONMENT}.{MODEL}.batch"
 TASK_ID = "score"
 MLFLOW_CONNECTION = "mlflow_prod"
+KUBERNETES_CONNECTION = "k8s_prod"
 
 
 def write_declaration(input_uri: str, output_uri: str) -> str:
@@ -40,4 +41,21 @@ environments:
     model: {{run_tag: {{stage: {ENVIRONMENT}}}, on_ambiguous: fail}}
     connections: {{mlflow: {MLFLOW_CONNECTION}}}
     allow: {{uri_schemes: [file]}}
+"""
+
+
+def write_pod_environments(namespace: str, image: str, claim: str, mount: str) -> str:
+    """Return an ``environments.yaml`` whose jobs are pods that share the volume ``claim``."""
+    return f"""\
+apiVersion: mlops/v1
+environments:
+  {ENVIRONMENT}:
+    runner: kubernetes
+    namespace: {namespace}
+    image: {image}
+    image_pull_policy: IfNotPresent
+    volumes: [{{claim: {claim}, mount_path: {mount}}}]
+    model: {{run_tag: {{stage: {ENVIRONMENT}}}, on_ambiguous: fail}}
+    connections: {{mlflow: {MLFLOW_CONNECTION}, kubernetes: {KUBERNETES_CONNECTION}}}
+    allow: {{uri_schemes: [file], max_cpu: "2", max_memory: 4Gi}}
 """

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 import httpx
 
@@ -20,6 +21,8 @@ from airflow_mlops_provider.demo.process import (
     wait_until,
 )
 
+_LOOPBACK: Final = "127.0.0.1"
+_EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - only compared with
 _START_SECONDS = 180.0  # 12 s on an idle machine; a shared one may be far slower
 
 
@@ -27,8 +30,8 @@ class MlflowServer:
     """``with MlflowServer(directory) as mlflow: mlflow.url``.
 
     :param directory: made on entry and removed on exit, with database, artifacts and log.
-    :param host: where it listens; pods of the development cluster need ``0.0.0.0``.
-    :param allowed_hosts: further names or addresses it answers to, as in ``--allowed-hosts``.
+    :param host: where it listens; pods of the development cluster need the node's address or ``0.0.0.0``.
+    :param allowed_hosts: further names or addresses it answers to, as in ``--allowed-hosts``; ``host`` is one of them.
     :param port: a free one is taken without it.
     :param keep: leave the directory.
     """
@@ -36,7 +39,7 @@ class MlflowServer:
     def __init__(
         self,
         directory: Path,
-        host: str = "127.0.0.1",
+        host: str = _LOOPBACK,
         allowed_hosts: Sequence[str] = (),
         *,
         port: int | None = None,
@@ -45,13 +48,14 @@ class MlflowServer:
     ) -> None:
         self.directory, self.keep = directory, keep
         self.port = check_port(port, host) if port else free_ports(1, host)[0]
-        self.url = f"http://127.0.0.1:{self.port}"
+        everywhere = host in _EVERYWHERE
+        self.url = f"http://{_LOOPBACK if everywhere else host}:{self.port}"
         self._progress = progress
         command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", host, "--port", str(self.port)]
         command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{directory}/mlflow.db"]
         command += ["--serve-artifacts", "--artifacts-destination", str(directory / "artifacts")]
-        if allowed_hosts:
-            names = ["127.0.0.1", "localhost", *allowed_hosts]
+        if allowed_hosts or host != _LOOPBACK:
+            names = dict.fromkeys([_LOOPBACK, "localhost", *([] if everywhere else [host]), *allowed_hosts])
             command += ["--allowed-hosts", ",".join(f"{name}{suffix}" for name in names for suffix in ("", ":*"))]
         environment = clean_environment(
             directory, {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}

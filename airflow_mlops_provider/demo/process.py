@@ -29,6 +29,7 @@ T = TypeVar("T")
 _MARK: Final = "MLOPS_DEMO_PROCESS"
 _POLL_SECONDS = 0.2
 _TERM_SECONDS = 8.0
+_KILL_SECONDS = 3.0
 _FOREIGN_PREFIXES = ("AIRFLOW", "_AIRFLOW", "MLFLOW", "_MLFLOW", "GIT_", "PYTHONPATH", "PYTHONHOME", _MARK)
 
 
@@ -138,20 +139,32 @@ class ManagedProcess:
             self.check()
 
     def stop(self) -> None:
-        """End the process group, then whatever left it, first politely. Safe to call twice."""
+        """End the process group and whatever left it, first politely. Safe to call twice."""
         if self._process is None:
             return
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + _TERM_SECONDS
-        while time.monotonic() < deadline and (self._process.poll() is None or self._descendants()):
-            time.sleep(_POLL_SECONDS / 4)
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        for number, seconds in ((signal.SIGTERM, _TERM_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
+            self._signal(number)
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline and (self._process.poll() is None or self._descendants()):
+                time.sleep(_POLL_SECONDS / 4)
+        self._process.wait()
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM and do not wait; :meth:`stop` does."""
+        if self.exit_code() is None:
+            self._signal(signal.SIGTERM)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is None:
+            return
+        group = None
+        if self._process.poll() is None:  # only then is the number surely still this group's
+            group = self._process.pid
+            os.killpg(group, number)
         for pid in self._descendants():
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._process.wait()
+                if os.getpgid(pid) != group:
+                    os.kill(pid, number)
 
     def _descendants(self) -> list[int]:
         """Find processes that carry this one's mark, in whatever group or session they are now (Linux only)."""
@@ -167,9 +180,7 @@ class ManagedProcess:
 def stop_all(processes: Sequence[ManagedProcess]) -> None:
     """End several at the same time."""
     for process in processes:
-        if process.pid is not None and process.exit_code() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
+        process.ask_to_stop()
     for process in processes:
         process.stop()
 

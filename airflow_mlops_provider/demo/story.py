@@ -10,7 +10,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from airflow_mlops_provider.demo.airflow_server import AirflowServer, git_bundle
 from airflow_mlops_provider.demo.display import Display
 from airflow_mlops_provider.demo.mlflow_server import MlflowServer
 from airflow_mlops_provider.demo.outcome import read_outcome
+from airflow_mlops_provider.demo.place import Place, on_the_cluster, on_this_machine
 from airflow_mlops_provider.demo.process import DemoError, ManagedProcess, clean_environment
 from airflow_mlops_provider.demo.repository import BareRepository
 from airflow_mlops_provider.demo.train import RESULT_FILE
@@ -33,11 +34,13 @@ class Settings:
     """How to run the demonstration.
 
     :param airflow_port: a free one is taken without it; the same for MLflow's.
+    :param cluster: run the job as a pod of the development cluster instead of a process of the worker.
     :param keep: leave the directory with databases and logs.
     """
 
     airflow_port: int | None = None
     mlflow_port: int | None = None
+    cluster: bool = False
     keep: bool = False
 
 
@@ -46,6 +49,7 @@ class Stage:
     """Where this telling of the story takes place."""
 
     directory: Path
+    place: Place
     display: Display
     repository: BareRepository
     mlflow: MlflowServer
@@ -60,10 +64,26 @@ class Stage:
         return self.data / "predictions.csv"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """What is left to look at while the servers are up.
+
+    :param pages: what it is → URL or path.
+    """
+
+    stage: Stage
+    pages: Mapping[str, str]
+
+    def check_servers(self) -> None:
+        """:raises DemoError: one of them has ended."""
+        self.stage.airflow.check_components()
+        self.stage.mlflow.process.check()
+
+
 @contextmanager
 def demonstrate(
     settings: Settings, display: Display, out: Callable[[str], None], leaving: Callable[[], None]
-) -> Iterator[Stage]:
+) -> Iterator[Ending]:
     """Run the main job, show its result, and leave the servers up until the block ends.
 
     :param out: called with each part of the result.
@@ -76,8 +96,7 @@ def demonstrate(
             commit = _declare(stage)
             training = _start(stage, stack, commit)
             run_id = _apply(stage)
-            _show(stage, training, run_id, out)
-            yield stage
+            yield _show(stage, training, run_id, out)
         finally:
             leaving()
 
@@ -85,26 +104,36 @@ def demonstrate(
 def _set_up(settings: Settings, display: Display, stack: ExitStack) -> Stage:
     directory = Path(tempfile.mkdtemp(prefix="airflow-mlops-demo-"))
     stack.callback(_tidy, directory, display, keep=settings.keep)
+    data = directory / "data"
+    data.mkdir()
+    place = stack.enter_context(on_the_cluster(data, display) if settings.cluster else on_this_machine(data))
     repository = BareRepository(directory / "git")
     mlflow = MlflowServer(
-        directory / "mlflow", port=settings.mlflow_port, keep=settings.keep, progress=display.progress
+        directory / "mlflow",
+        place.mlflow_host,
+        port=settings.mlflow_port,
+        keep=settings.keep,
+        progress=display.progress,
     )
     airflow = AirflowServer(
         directory / "airflow",
         [git_bundle(repository.url)],
-        {declarations.MLFLOW_CONNECTION: {"conn_type": "mlflow", "host": mlflow.url}},
+        {declarations.MLFLOW_CONNECTION: {"conn_type": "mlflow", "host": mlflow.url}, **place.connections},
         port=settings.airflow_port,
         parallelism=2,
         keep=settings.keep,
         progress=display.progress,
     )
-    return Stage(directory=directory, display=display, repository=repository, mlflow=mlflow, airflow=airflow)
+    return Stage(
+        directory=directory, place=place, display=display, repository=repository, mlflow=mlflow, airflow=airflow
+    )
 
 
 def _declare(stage: Stage) -> str:
-    declaration = declarations.write_declaration((stage.data / "input.parquet").as_uri(), stage.predictions.as_uri())
+    uri = stage.place.data_uri
+    declaration = declarations.write_declaration(f"{uri}/input.parquet", f"{uri}/{stage.predictions.name}")
     files = {
-        "environments.yaml": declarations.write_local_environments(),
+        "environments.yaml": stage.place.environments,
         f"models/{declarations.MODEL}.yaml": declaration,
     }
     with stage.display.step("A Git repository with one YAML per model, and no Python"):
@@ -114,10 +143,13 @@ def _declare(stage: Stage) -> str:
 
 
 def _start(stage: Stage, stack: ExitStack, commit: str) -> dict[str, object]:
-    """Start both servers; the model is trained while Airflow starts."""
+    """Start both servers at once, because Airflow takes longest, and train a model meanwhile."""
     stack.callback(stage.airflow.stop)
     stage.airflow.begin()
     with stage.display.step("MLflow starts", f"MLflow answers at {stage.mlflow.url}"):
+        stack.callback(stage.mlflow.stop)
+        stage.mlflow.begin()
+        stage.airflow.launch()
         stack.enter_context(stage.mlflow)
     trainer = _trainer(stage, commit)
     stack.callback(trainer.stop)
@@ -133,7 +165,6 @@ def _start(stage: Stage, stack: ExitStack, commit: str) -> dict[str, object]:
 def _trainer(stage: Stage, commit: str) -> ManagedProcess:
     command = [sys.executable, "-P", "-m", "airflow_mlops_provider.demo.train", "--tracking-uri", stage.mlflow.url]
     command += ["--directory", str(stage.data), "--commit", commit, "--repository", stage.repository.url]
-    stage.data.mkdir()
     environment = clean_environment(stage.directory, {"MLFLOW_DISABLE_TELEMETRY": "true"})
     log = stage.directory / "training.log"
     return ManagedProcess("the training", command, cwd=stage.data, env=environment, log=log)
@@ -152,7 +183,7 @@ def _apply(stage: Stage) -> str:
     return run_id
 
 
-def _show(stage: Stage, training: dict[str, object], run_id: str, out: Callable[[str], None]) -> None:
+def _show(stage: Stage, training: dict[str, object], run_id: str, out: Callable[[str], None]) -> Ending:
     dag_id = declarations.DAG_ID
     outcome = read_outcome(stage.data, stage.predictions, float(str(training["accuracy"])))
     outcome.check()
@@ -165,16 +196,21 @@ def _show(stage: Stage, training: dict[str, object], run_id: str, out: Callable[
         "model": model["uri"],
         "MLflow run": f"{model['run_id']} (tagged stage=prod)",
         "Git commit": model["git_commit"],
-        "DAG run": run_id,
+        "DAG run": f"{run_id}, in {stage.place.title}",
     }
-    out("\n".join(f"  {name:<12}{value}" for name, value in facts.items()))
+    out(list_facts(facts))
     pages = {
         "Airflow": f"{stage.airflow.url}/dags/{dag_id}/runs/{run_id}",
         "MLflow": model["run_url"],
         "Models": f"{stage.mlflow.url}/#/models",
         "Predictions": str(stage.predictions),
     }
-    out("\nTo look at:\n" + "\n".join(f"  {name:<12}{value}" for name, value in pages.items()))
+    return Ending(stage=stage, pages=pages)
+
+
+def list_facts(facts: Mapping[str, str]) -> str:
+    """Lay out names and values."""
+    return "\n".join(f"  {name:<12}{value}" for name, value in facts.items())
 
 
 def _tidy(directory: Path, display: Display, *, keep: bool) -> None:
