@@ -52,6 +52,7 @@ def program_variables(model: EnvironmentModel, batch: BatchSpec) -> dict[str, st
     """Return the declared variables of the program: the platform's, the declaration's, and how the runtime scores."""
     scoring = {
         "MLOPS_KEY_COLUMNS": ",".join(batch.key_columns),
-        "MLOPS_FORMAT": batch.format or "",
+        "MLOPS_INPUT_FORMAT": batch.format or "",
+        "MLOPS_OUTPUT_FORMAT": batch.format or "",
     }
     return {**model.settings.env, **batch.env, **{name: value for name, value in scoring.items() if value}}

@@ -68,7 +68,10 @@ def resolve(
         uri = f"models:/{reference}"
     elif kind == "run":
         run = yield from _active_run(name, selector)
-        uri, facts = yield from _model_at(run, reference, cache)
+        if reference:
+            uri, facts = yield from _model_at(run, reference, cache)
+        else:
+            uri, facts = yield from model_of_run(run, selector.logged_model, cache, subject=str(selector))
     else:
         run = yield from find_run(selector, cache)
         uri, facts = yield from model_of_run(run, selector.logged_model, cache, subject=str(selector))
