@@ -81,6 +81,8 @@ def prepare_process() -> None:
     """Send what libraries cache below HOME to the temporary directory: the root may be read-only and HOME absent."""
     for name in ("XDG_CACHE_HOME", "MPLCONFIGDIR", "NUMBA_CACHE_DIR", "HF_HOME"):
         os.environ.setdefault(name, os.path.join(tempfile.gettempdir(), "mlops-cache"))
+    # Without HOME, a user ID that is not in the password file has no home at all, and Path.home() raises.
+    os.environ.setdefault("HOME", tempfile.gettempdir())
     stop_on_signals()
 
 

@@ -138,6 +138,8 @@ def load_model(directory: Path, uri: str) -> Model:
     with quick_imports():
         import mlflow.pyfunc
 
+        if (directory / "code").is_dir():
+            sys.dont_write_bytecode = True  # or a local model's own modules get a __pycache__ beside them
         try:
             # mlflow's own check of the requirements maps every file of every package (0.4 s): `list_mismatches`.
             model: Model = mlflow.pyfunc.load_model(str(directory), suppress_warnings=True)
@@ -179,8 +181,3 @@ def quick_imports() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def forget_bytecode() -> None:
-    """Write no ``__pycache__`` beside a model's own code."""
-    sys.dont_write_bytecode = True
