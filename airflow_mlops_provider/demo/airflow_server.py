@@ -29,7 +29,13 @@ from airflow_mlops_provider.demo.process import (
     wait_until,
 )
 
-COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+# Logs are read from the files: their servers would listen on every address of the machine.
+COMPONENTS = (
+    ("api-server",),
+    ("scheduler", "--skip-serve-logs"),
+    ("dag-processor",),
+    ("triggerer", "--skip-serve-logs"),
+)
 REFRESH_SECONDS = 5
 _START_SECONDS = 300.0  # 25 s on an idle two-core machine; a shared one may be far slower
 
@@ -72,18 +78,17 @@ class AirflowServer(AirflowApi):
         progress: Progress = silent,
     ) -> None:
         self.directory, self.keep = directory, keep
-        ports = free_ports(3)
-        self.port = check_port(port) if port else ports[0]
+        self.port = check_port(port) if port else free_ports(1)[0]
         super().__init__(f"http://127.0.0.1:{self.port}", progress=progress, check_alive=self.check_components)
         self.env = {
             **clean_environment(directory),
-            **_configuration(directory, self.port, ports[1:], parallelism),
+            **_configuration(directory, self.port, parallelism),
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([dict(bundle) for bundle in bundles]),
             **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(dict(value)) for name, value in (connections or {}).items()},
             **(env or {}),
         }
-        self.migration = self._process("database migration", "db", "migrate")
-        self.components = [self._process(f"Airflow {name}", name) for name in COMPONENTS]
+        self.migration = self._process("Airflow's database migration", "db", "migrate")
+        self.components = [self._process(f"Airflow's {command[0]}", *command) for command in COMPONENTS]
 
     def begin(self) -> None:
         """Start making the database without waiting; :meth:`__enter__` does the rest."""
@@ -131,7 +136,7 @@ class AirflowServer(AirflowApi):
             component.check()
 
 
-def _configuration(directory: Path, port: int, log_ports: Sequence[int], parallelism: int) -> dict[str, str]:
+def _configuration(directory: Path, port: int, parallelism: int) -> dict[str, str]:
     options = {
         "core.load_examples": False,
         "core.executor": "LocalExecutor",
@@ -147,8 +152,6 @@ def _configuration(directory: Path, port: int, log_ports: Sequence[int], paralle
         "api.workers": 1,
         "api.secret_key": secrets.token_hex(32),
         "api_auth.jwt_secret": secrets.token_hex(32),
-        "logging.worker_log_server_port": log_ports[0],
-        "logging.trigger_log_server_port": log_ports[1],
         "dag_processor.dag_bundle_storage_path": directory / "bundles",
         "dag_processor.bundle_refresh_check_interval": 1,
         "dag_processor.min_file_process_interval": 10,

@@ -69,7 +69,8 @@ def check_port(port: int, host: str = "127.0.0.1") -> int:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise DemoError(f"port {port} on {host} cannot be used ({error.strerror}); name another one") from error
+            reason = f"port {port} on {host} cannot be used ({error.strerror})"
+            raise DemoError(f"{reason}; choose another, or none to get a free one") from error
     return port
 
 

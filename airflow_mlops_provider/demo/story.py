@@ -21,7 +21,7 @@ from airflow_mlops_provider.demo.display import Display
 from airflow_mlops_provider.demo.mlflow_server import MlflowServer
 from airflow_mlops_provider.demo.outcome import read_outcome
 from airflow_mlops_provider.demo.place import Place, on_the_cluster, on_this_machine
-from airflow_mlops_provider.demo.process import DemoError, ManagedProcess, clean_environment
+from airflow_mlops_provider.demo.process import DemoError, ManagedProcess, check_port, clean_environment
 from airflow_mlops_provider.demo.repository import BareRepository
 from airflow_mlops_provider.demo.train import RESULT_FILE
 
@@ -90,6 +90,9 @@ def demonstrate(
     :param leaving: called before anything is ended, however the block ends.
     :raises DemoError: something did not start, or the result is not right.
     """
+    for port in (settings.airflow_port, settings.mlflow_port):
+        if port is not None:
+            check_port(port)
     with ExitStack() as stack:
         try:
             stage = _set_up(settings, display, stack)
