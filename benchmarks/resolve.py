@@ -2,8 +2,8 @@
 
 Starts a real MLflow server with one trained model, then measures interleaved pairs, each side doing the same: find
 the newest finished run with a tag in a named experiment, and its model. Cold is a fresh interpreter with imports.
-Ours also checks the ``MLmodel`` file and notes its digest, which MlflowClient does not. Prints medians and ratios, writes
-the raw seconds as JSON on request: ``python benchmarks/resolve.py [--pairs 7] [--json FILE]``.
+Ours also checks the ``MLmodel`` file and notes its digest, which MlflowClient does not. Prints medians and ratios; the
+raw seconds go to a file on request: ``python benchmarks/resolve.py [--pairs 7] [--json FILE]``.
 """
 
 from __future__ import annotations

@@ -30,8 +30,15 @@ def server(mlflow_auth_server: Any, train_model: Any) -> Any:
     for name, password in (READER, STRANGER):
         body = {"username": name, "password": password}
         httpx.post(api + "users/create", json=body, auth=ADMIN, timeout=60).raise_for_status()
-    grant = {"experiment_id": run.experiment_id, "username": READER[0], "permission": "READ"}
-    httpx.post(api + "experiments/permissions/create", json=grant, auth=ADMIN, timeout=60).raise_for_status()
+    grant = {
+        "username": READER[0],
+        "permission": "READ",
+        "resource_type": "experiment",
+        "resource_id": run.experiment_id,
+    }
+    path = api.replace("2.0", "3.0") + "users/permissions/grant"
+    answer = httpx.post(path, json=grant, auth=ADMIN, timeout=60)
+    assert answer.is_success, answer.text
     return mlflow_auth_server
 
 
