@@ -29,13 +29,15 @@ class Display:
         self._frame = 0
 
     @contextmanager
-    def step(self, title: str, done: str = "") -> Iterator[None]:
+    def step(self, title: str, done: str = "", *, talkative: bool = False) -> Iterator[None]:
         """Show a step while it runs, and that it is done.
 
         :param done: said at the end instead of the title.
+        :param talkative: the step writes lines of its own.
         """
         self._title, self._step_started, self._reminded = title, time.monotonic(), time.monotonic()
-        self._write(f"  {title} …" if self._moving else f"{self._clock()} {title} …\n")
+        own_line = talkative or not self._moving
+        self._write(f"{self._clock()} {title} …\n" if own_line else f"  {title} …")
         try:
             yield
         except BaseException:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ from airflow_mlops_provider.demo.process import DemoError
 
 _CLAIM = "demo-data"
 _MOUNT = "/data"
+_REMOVE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,8 @@ def on_the_cluster(data: Path, display: Display) -> Iterator[Place]:
     devcluster = import_module("devcluster")
     was_up = _devcluster("status").returncode == 0
     try:
-        with display.step("The development cluster comes up (minutes the first time)", "The development cluster is up"):
+        title = "The development cluster comes up (minutes the first time)"
+        with display.step(title, "The development cluster is up", talkative=True):
             cluster = devcluster.ensure_cluster(with_image=True)
         with _namespace(cluster.kubeconfig, data) as namespace:
             yield Place(
@@ -116,6 +119,10 @@ def _namespace(kubeconfig: Path, data: Path) -> Iterator[str]:
             core.delete_namespace(name)
         with suppress(client.ApiException):
             core.delete_persistent_volume(name)
+        with suppress(client.ApiException):  # 404 is what is waited for
+            deadline = time.monotonic() + _REMOVE_SECONDS
+            while time.monotonic() < deadline and core.read_namespace(name):
+                time.sleep(1)
 
 
 def _devcluster(command: str) -> subprocess.CompletedProcess[bytes]:
