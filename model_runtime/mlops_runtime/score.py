@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _REPORT_SECONDS = 10.0
+_SHOWN_DIFFERENCES = 8
 _STDERR = sys.stderr  # a model may replace it
 
 
@@ -84,8 +85,10 @@ def score(settings: ScoreSettings) -> ScoreResult:
             f"{plan.batch_rows} rows a batch"
         )
         with read_ahead(read_chunks(plan, plan.shares)) as chunks:
-            for difference in list_mismatches(directory):
-                log(f"warning: the model was trained with {difference}")
+            if differences := list_mismatches(directory):
+                shown = ", ".join(differences[:_SHOWN_DIFFERENCES])
+                more = len(differences) - _SHOWN_DIFFERENCES
+                log(f"warning: the model was trained with {shown}" + (f" and {more} more" if more > 0 else ""))
             scorer = Scorer(load_model(directory, settings.model_uri), signature, plan)
             output_digest = scorer.write(chunks, target, output_format)
     seconds = round(time.monotonic() - started, 3)

@@ -94,6 +94,7 @@ class Trainer:
     """Trains real scikit-learn models on the breast-cancer data set and logs them as a person would."""
 
     def __init__(self, url: str) -> None:
+        os.environ["MLFLOW_UV_AUTO_DETECT"] = "false"  # a model needs scikit-learn, not all that this checkout locks
         import mlflow
 
         self.client = mlflow.MlflowClient(tracking_uri=url)
