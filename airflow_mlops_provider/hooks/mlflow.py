@@ -98,9 +98,7 @@ class MLflowHook(BaseHook):
         :raises PermanentError: not found, ambiguous, no access, no MLflow server: somebody has to act.
         :raises TransientError: unreachable, 429 or 5xx for longer than the connection's ``total_seconds`` (30).
         """
-        resolved = self.get_conn().resolve_model(selector)
-        self.log.info("%s is %s (run %s, %s)", selector, resolved.uri, resolved.run_id, resolved.digest)
-        return resolved
+        return self.get_conn().resolve_model(selector)
 
     async def aresolve_model(self, selector: ModelSelector) -> ResolvedModel:
         """Do the same as :meth:`resolve_model` in an event loop."""
