@@ -68,7 +68,8 @@ def _tell(settings: Settings, display: Display, *, once: bool, signals: _Signals
             shown = True
             if not once:
                 print(f"\nTo look at:\n{list_facts(ending.pages)}", flush=True)
-                display.say("\nBoth servers run until you press Ctrl-C; then everything is removed.")
+                afterwards = "what they wrote stays" if settings.keep else "then everything is removed"
+                display.say(f"\nBoth servers run until you press Ctrl-C; {afterwards}.")
             while not once:
                 time.sleep(1)
                 ending.check_servers()
@@ -99,7 +100,7 @@ class _Signals:
         """Say that the end has begun. Safe to call twice."""
         if not self._leaving:
             self._leaving = True
-            self._display.say("\nEnding both servers and removing what they wrote …")
+            self._display.say("\nEnding what was started …")
 
     def _end(self, number: int, _frame: FrameType | None) -> None:
         if not self._leaving:

@@ -52,10 +52,9 @@ class Outcome:
         right = [key for key in self.labels if key not in wrong]
         keys = sorted([*wrong[:2], *right[: _SHOWN_ROWS - len(wrong[:2])]])
         rows = [
-            [key, _name(self.predictions[key]), _name(self.labels[key]), "" if key not in wrong else "✗"]
-            for key in keys
+            [key, _name(self.predictions[key]), _name(self.labels[key]), "✗" if key in wrong else "✓"] for key in keys
         ]
-        return table([KEY, "predicted", "true", ""], rows)
+        return table([KEY, "predicted", "true", "right"], rows)
 
 
 def read_outcome(directory: Path, predictions: Path, in_process_accuracy: float) -> Outcome:
