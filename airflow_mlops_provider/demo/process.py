@@ -7,6 +7,7 @@ neighbours. Does I/O.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -30,6 +31,8 @@ _MARK: Final = "MLOPS_DEMO_PROCESS"
 _POLL_SECONDS = 0.2
 _TERM_SECONDS = 8.0
 _KILL_SECONDS = 3.0
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _FOREIGN_PREFIXES = ("AIRFLOW", "_AIRFLOW", "MLFLOW", "_MLFLOW", "GIT_", "PYTHONPATH", "PYTHONHOME", _MARK)
 
 
@@ -113,6 +116,7 @@ class ManagedProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
         return self
 
@@ -176,6 +180,12 @@ class ManagedProcess:
                 if wanted in (directory / "environ").read_bytes().split(b"\0"):
                     found.append(int(directory.name))
         return found
+
+
+def _end_with_parent() -> None:
+    """Have Linux send SIGTERM when the parent is gone, ``kill -9`` included: nobody else would end the servers then."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def stop_all(processes: Sequence[ManagedProcess]) -> None:

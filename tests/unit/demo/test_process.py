@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import time
@@ -101,3 +102,20 @@ def test_the_users_settings_do_not_reach_a_server(tmp_path: Path, monkeypatch: p
     assert "/home/somebody" not in environment.values()
     assert environment["HOME"] == environment["AIRFLOW_HOME"] == str(tmp_path)
     assert environment["PATH"].startswith(str(Path(sys.executable).parent))
+
+
+def test_a_killed_parent_takes_its_servers_along(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time\nfrom pathlib import Path\n"
+        "from airflow_mlops_provider.demo.process import ManagedProcess\n"
+        "command = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+        f"directory = Path({str(tmp_path)!r})\n"
+        "child = ManagedProcess('child', command, cwd=directory, env=dict(os.environ), log=directory / 'child.log')\n"
+        "print(child.start().pid, flush=True)\ntime.sleep(60)\n"
+    )
+    parent = start(tmp_path, code)
+    child = int(wait_until(lambda: "".join(read_tail(parent.log)), "child", 30))
+    assert parent.pid is not None
+    os.kill(parent.pid, signal.SIGKILL)
+    wait_until(lambda: not is_running(child), "the child's end", 20)
+    parent.stop()
