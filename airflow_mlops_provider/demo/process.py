@@ -104,6 +104,7 @@ class ManagedProcess:
         self._command, self._cwd, self._env = list(command), cwd, dict(env)
         self._mark = uuid.uuid4().hex
         self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
 
     def start(self) -> ManagedProcess:
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -144,8 +145,8 @@ class ManagedProcess:
             self.check()
 
     def stop(self) -> None:
-        """End the process group and whatever left it, first politely. Safe to call twice."""
-        if self._process is None:
+        """End the process and all that it started, first politely. Safe to call twice."""
+        if self._process is None or self._stopped:
             return
         for number, seconds in ((signal.SIGTERM, _TERM_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
             self._signal(number)
@@ -153,6 +154,7 @@ class ManagedProcess:
             while time.monotonic() < deadline and (self._process.poll() is None or self._descendants()):
                 time.sleep(_POLL_SECONDS / 4)
         self._process.wait()
+        self._stopped = True
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM and do not wait; :meth:`stop` does."""
@@ -172,14 +174,21 @@ class ManagedProcess:
                     os.kill(pid, number)
 
     def _descendants(self) -> list[int]:
-        """Find processes that carry this one's mark, in whatever group or session they are now (Linux only)."""
-        wanted = f"{_MARK}={self._mark}".encode()
+        """Find what this process started, in whatever group or session it is now (Linux only).
+
+        A process that left the session carries the mark; one that wrote its title over its environment, as Airflow's
+        do, is still in the session.
+        """
+        if self._process is None:
+            return []
+        mark, session = f"{_MARK}={self._mark}".encode(), str(self._process.pid)
         found = []
         for directory in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                if wanted in (directory / "environ").read_bytes().split(b"\0"):
+                state, *fields = (directory / "stat").read_text().rpartition(")")[2].split()
+                if state != "Z" and (fields[2] == session or mark in (directory / "environ").read_bytes().split(b"\0")):
                     found.append(int(directory.name))
-        return found
+        return [pid for pid in found if pid != self._process.pid]
 
 
 def _end_with_parent() -> None:

@@ -119,3 +119,19 @@ def test_a_killed_parent_takes_its_servers_along(tmp_path: Path) -> None:
     os.kill(parent.pid, signal.SIGKILL)
     wait_until(lambda: not is_running(child), "the child's end", 20)
     parent.stop()
+
+
+def test_what_outlives_a_killed_server_is_ended_even_without_its_environment(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], env={})\n"
+        "print(child.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    process = start(tmp_path, code)
+    child = int(wait_until(lambda: "".join(read_tail(process.log)), "child", 30))
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    wait_until(lambda: process.exit_code() is not None, "the end", 20)
+    assert is_running(child)
+    process.stop()
+    assert not is_running(child)
