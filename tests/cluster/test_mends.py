@@ -27,8 +27,15 @@ def pods(kube: Any, road: Road, name: str) -> list[Any]:
     return list(kube.list_namespaced_pod(road.storage.namespace, label_selector=f"mend={name}").items)
 
 
-def finish(road: Road, name: str, run_id: str) -> str:
-    return str(road.airflow.wait_for_run(f"mends.{name}", run_id, timeout_seconds=240)["state"])
+def assert_ends(road: Road, name: str, run_id: str, outcome: str) -> None:
+    state = road.airflow.wait_for_run(f"mends.{name}", run_id, timeout_seconds=240)["state"]
+    if state != outcome:
+        (task,) = road.airflow.task_instances(f"mends.{name}", run_id)
+        tries = range(1, task["try_number"] + 1)
+        lines = [
+            line for number in tries for line in road.airflow.logs(f"mends.{name}", run_id, "pod", try_number=number)
+        ]
+        pytest.fail(f"{name} ended {state}, not {outcome}\n" + "\n".join(lines))
 
 
 def wait_for(condition: Any, seconds: float = 120) -> Any:
@@ -50,7 +57,7 @@ def test_terminated_task_is_never_a_success(kube: Any, road: Road, kind: str, ou
 
     os.kill(task["pid"], signal.SIGTERM)
 
-    assert finish(road, name, run_id) == outcome
+    assert_ends(road, name, run_id, outcome)
     wait_for(lambda: not pods(kube, road, name), 60)
     if kind == "ours":
         assert "told to stop" in "\n".join(road.airflow.logs(f"mends.{name}", run_id, "pod"))
@@ -63,7 +70,7 @@ def test_lost_create_reply(kube: Any, road: Road, kind: str, mode: str, outcome:
     road.airflow.wait_for_dag(f"mends.{name}")
     run_id = road.airflow.trigger(f"mends.{name}")
 
-    assert finish(road, name, run_id) == outcome
+    assert_ends(road, name, run_id, outcome)
     left = pods(kube, road, name)
     if kind == "plain":
         assert len(left) == 1, "the pod that nobody watches any more"
@@ -85,7 +92,7 @@ def test_result_of_a_pod_that_ended_before_the_deferral(road: Road, name: str, r
     road.airflow.wait_for_dag(f"mends.{name}")
     run_id = road.airflow.trigger(f"mends.{name}")
 
-    assert finish(road, name, run_id) == "success"
+    assert_ends(road, name, run_id, "success")
     (task,) = road.airflow.task_instances(f"mends.{name}", run_id)
     assert task["try_number"] == 2, "the first try was killed"
     assert road.airflow.xcom(f"mends.{name}", run_id, "pod") == result
