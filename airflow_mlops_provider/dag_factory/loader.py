@@ -40,8 +40,9 @@ def load_model_dags(
     A broken file given by name raises, and Airflow shows the message as an import error of the DAG file. In a directory
     a broken file harms none of the others: it becomes a DAG that says what is wrong and cannot run.
 
-    :param path: a YAML file, or a directory that is searched for ``*.yaml``; relative to the DAG file whose *globals*
-        are given, otherwise to the working directory.
+    Relative paths start at the DAG file whose *globals* are given, otherwise at the working directory.
+
+    :param path: a YAML file, or a directory that is searched for ``*.yaml``.
     :param environments: the platform's ``environments.yaml``; without it, what ``[mlops] environments_file`` in
         Airflow's configuration names, otherwise the nearest one above *path*.
     :param globals: the DAG file's ``globals()``; the DAGs are put there, where Airflow looks for them.
@@ -49,6 +50,7 @@ def load_model_dags(
     :raises DeclarationError: the named file cannot be used; every problem with file, line and column.
     """
     place = _absolute(path, globals)
+    environments = _absolute(environments, globals) if environments else None
     if place.is_dir():
         files = sorted(
             file for suffix in _SUFFIXES for file in place.rglob(f"*{suffix}") if file.stem != "environments"

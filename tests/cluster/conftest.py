@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from airflow_mlops_provider.demo.servers import AirflowServer, BareRepository, M
 from devcluster import Cluster, DevclusterError, ensure_cluster
 
 CLAIM = "scoring-data"
+EXAMPLES = Path(__file__).parents[2] / "example_dags"
 FAULT_DAGS = Path(__file__).with_name("dags")
 COMMIT = "5c1e0b4e7d3f4b7f9d2a6c8e1f0a9b8c7d6e5f40"
 
@@ -191,14 +193,12 @@ def road(
     repository = BareRepository(directory / "git")
     kubernetes = _kubernetes(cluster.kubeconfig, str(cluster.image))
     mlflow = {"conn_type": "mlflow", "host": mlflow_server.url}
-    faults = {
-        "name": "faults",
-        "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
-        "kwargs": {"path": str(FAULT_DAGS)},
-    }
+    # The examples as they are, but for the platform's file.
+    examples = Path(shutil.copytree(EXAMPLES, directory / "examples"))
+    (examples / "environments.yaml").write_text(environments.read_text())
     with AirflowServer(
         directory / "airflow",
-        [git_bundle(repository.url), faults],
+        [git_bundle(repository.url), _local_bundle("faults", FAULT_DAGS), _local_bundle("examples", examples)],
         {
             "mlflow_prod": mlflow,
             "k8s_prod": kubernetes,
@@ -208,10 +208,18 @@ def road(
             "AIRFLOW__MLOPS__ENVIRONMENTS_FILE": str(environments),
             "MLOPS_TEST_NAMESPACE": storage.namespace,
             "MLOPS_TEST_IMAGE": str(cluster.image),
+            "EXAMPLE_NAMESPACE": storage.namespace,
+            "EXAMPLE_IMAGE": str(cluster.image),
+            "EXAMPLE_TRACKING_URI": f"http://{cluster.node_ip}:{mlflow_server.port}",
         },
         parallelism=6,
     ) as airflow:
         yield Road(airflow, repository, storage, cluster.node_ip)
+
+
+def _local_bundle(name: str, path: Path) -> dict[str, Any]:
+    classpath = "airflow.dag_processing.bundles.local.LocalDagBundle"
+    return {"name": name, "classpath": classpath, "kwargs": {"path": str(path)}}
 
 
 def _kubernetes(kubeconfig: Path, sidecar_image: str) -> dict[str, Any]:
@@ -233,4 +241,11 @@ def _environments(cluster: Cluster, storage: Storage, mlflow: MlflowServer) -> d
         "deferrable": False,
         "allow": {"jinja": ["ds"], "uri_schemes": ["file"], "commands": True, "max_cpu": "2", "max_memory": "4Gi"},
     }
-    return {"apiVersion": "mlops/v1", "environments": {"prod": prod, "deferred": {**prod, "deferrable": True}}}
+    dev = {
+        "runner": "local",
+        "model": {"run_tag": {"stage": "dev"}},
+        "connections": {"mlflow": "mlflow_prod"},
+        "allow": {"jinja": ["ds"], "uri_schemes": ["file"]},
+    }
+    environments = {"dev": dev, "prod": prod, "deferred": {**prod, "deferrable": True}}
+    return {"apiVersion": "mlops/v1", "environments": environments}

@@ -1,0 +1,67 @@
+"""Every example is parsed and run."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Road, Trained, Trainer
+
+pytestmark = pytest.mark.cluster
+
+_SPEC = importlib.util.spec_from_file_location("road_steps", Path(__file__).with_name("test_road.py"))
+assert _SPEC is not None
+assert _SPEC.loader is not None
+steps = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(steps)
+
+LOCAL = Path("/tmp/mlops-example")
+
+
+@pytest.fixture(scope="module")
+def trained(trainer: Trainer, road: Road) -> Iterator[Trained]:
+    """One run that is both dev and prod, and its rows where the examples look for them."""
+    trained = trainer.train("/examples/tumours", seed=3, tags={"stage": "prod"})
+    trainer.client.set_tag(trained.run_id, "stage", "dev")
+    shutil.rmtree(LOCAL, ignore_errors=True)
+    steps.write_input(LOCAL / "in", trained.rows)
+    steps.write_input(road.storage.directory / "tumours" / "in", trained.rows, files=2)
+    for output in ("tumours", "tumours-parts"):
+        (road.storage.directory / output).mkdir(exist_ok=True)
+        (road.storage.directory / output).chmod(0o777)
+    yield trained
+    shutil.rmtree(LOCAL)
+
+
+def test_example_on_the_worker(road: Road, trained: Trained) -> None:
+    road.airflow.wait_for_dag("dev.tumours.batch")
+    steps.run(road, "dev.tumours.batch")
+    assert steps.read_predictions(LOCAL / "out") == trained.predictions
+
+
+@pytest.mark.parametrize("name", ["tumours", "tumours-parts"])
+def test_example_in_pods(road: Road, trainer: Trainer, trained: Trained, name: str) -> None:
+    trainer.client.set_tag(trained.run_id, "stage", "prod")
+    road.airflow.wait_for_dag(f"prod.{name}.batch")
+    steps.run(road, f"prod.{name}.batch")
+    # Unpaused, the schedule's own latest interval runs as well, into a day of its own.
+    outputs = {file.parent for file in (road.storage.directory / name / "out").rglob("*.parquet")}
+    assert outputs
+    assert all(steps.read_predictions(output) == trained.predictions for output in outputs)
+
+
+def test_example_without_declarations(road: Road, trainer: Trainer, trained: Trained) -> None:
+    trainer.client.set_tag(trained.run_id, "stage", "prod")
+    road.airflow.wait_for_dag("plain_operator")
+    run_id = steps.run(road, "plain_operator")
+    assert road.airflow.xcom("plain_operator", run_id, "count_rows") == 3
+
+
+def test_no_example_has_import_errors(road: Road) -> None:
+    assert [error for error in road.airflow.import_errors() if "examples" in error["filename"]] == []
