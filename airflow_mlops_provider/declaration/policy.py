@@ -8,8 +8,9 @@ written is the loader's knowledge. No I/O.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from airflow_mlops_provider.declaration.environment import Environment
 from airflow_mlops_provider.declaration.model import BatchSpec, ModelDeclaration, OnlineSpec, Resources
@@ -42,7 +43,8 @@ class Violation:
 
 def check_policy(declaration: ModelDeclaration, environment: Environment) -> list[Violation]:
     """Return every rule of the environment that the merged declaration breaks."""
-    found: list[Violation] = [*_check_names(declaration, environment), *_check_fixed_texts(declaration)]
+    names = {"experiment": declaration.experiment, "registered_model": declaration.registered_model}
+    found: list[Violation] = [*check_names(names, environment), *_check_fixed_texts(declaration)]
     if declaration.batch is not None:
         found += _check_batch(declaration.batch, environment)
     if declaration.online is not None:
@@ -65,13 +67,35 @@ def _covers(entry: str, image: str) -> bool:
     return rest[0] in ":@" and "/" not in rest
 
 
-def _check_names(declaration: ModelDeclaration, environment: Environment) -> Iterator[Violation]:
+def commands_allowed(environment: Environment) -> bool:
+    """Whether a job may run a program of its own choice."""
+    allowed = environment.allow.commands
+    return allowed if allowed is not None else environment.runner == "kubernetes"
+
+
+def steers_a_process(variable: str) -> bool:
+    """Whether an environment variable of this name decides which program runs."""
+    return variable.upper().startswith(_STEERING_VARIABLES)
+
+
+def allowed_uri_schemes(environment: Environment) -> tuple[str, ...]:
+    """Return the schemes that input and output may have."""
+    local = ("file",) if environment.runner == "local" else ()
+    stated = environment.allow.uri_schemes
+    return stated if stated is not None else (*OBJECT_STORES, *local)
+
+
+def check_names(model: Mapping[str, Any], environment: Environment) -> Iterator[Violation]:
+    """Yield the names in MLflow that are not allowed.
+
+    :param model: ``{"experiment": …, "registered_model": …}``; other keys do not matter.
+    """
     allow = environment.allow
     for field, rule, names in (
         ("experiment", "experiments", allow.experiments),
         ("registered_model", "registered_models", allow.registered_models),
     ):
-        value = getattr(declaration, field)
+        value = model.get(field)
         if names is not None and value is not None and not any(_matches(name, value) for name in names):
             yield Violation((field,), f"{quoted(value)} is not allowed; use {_listed(names)}", rule)
 
@@ -90,12 +114,12 @@ def _check_batch(batch: BatchSpec, environment: Environment) -> Iterator[Violati
             "max_partitions",
         )
     for field in ("input", "output"):
-        yield from _check_uri(getattr(batch, field), environment, field)
+        yield from check_uri(getattr(batch, field), environment, ("batch", field))
     yield from _check_templates(batch, allow.jinja)
-    if not (allow.commands if allow.commands is not None else environment.runner == "kubernetes"):
+    if not commands_allowed(environment):
         yield from _check_no_command(batch)
     if environment.runner == "kubernetes":
-        yield from _check_image(batch.image, environment, "batch")
+        yield from _check_declared_image(batch.image, environment, "batch")
     elif batch.command is None and (batch.input is None or batch.output is None):
         yield Violation(("batch", "image"), "the local runner starts no images; add input and output", "runner")
 
@@ -106,14 +130,14 @@ def _check_no_command(batch: BatchSpec) -> Iterator[Violation]:
         if getattr(batch, field) is not None:
             yield Violation(("batch", field), "is not allowed; remove it and use input and output", "commands")
     for name in batch.env:
-        if name.upper().startswith(_STEERING_VARIABLES):
+        if steers_a_process(name):
             yield Violation(("batch", "env", name), "may not be set here; remove it", "commands")
 
 
 def _check_online(declaration: ModelDeclaration, online: OnlineSpec, environment: Environment) -> Iterator[Violation]:
     yield from _check_resources(online.resources, environment, "online")
     if online.image is not None:
-        yield from _check_image(online.image, environment, "online")
+        yield from _check_declared_image(online.image, environment, "online")
     most, asked = environment.allow.max_replicas, max(online.min_replicas, online.max_replicas or 0)
     if most is not None and asked > most:
         field = "min_replicas" if online.min_replicas > most else "max_replicas"
@@ -125,12 +149,17 @@ def _check_online(declaration: ModelDeclaration, online: OnlineSpec, environment
         yield Violation(("model",), message, "name_length")
 
 
-def _check_image(image: str | None, environment: Environment, spec: str) -> Iterator[Violation]:
-    path, allow = (spec, "image"), environment.allow
-    if image is None:
-        if environment.image is None:
-            yield Violation(path, "is missing; the environment has no standard image, name one", "standard_image")
-        return
+def _check_declared_image(image: str | None, environment: Environment, spec: str) -> Iterator[Violation]:
+    if image is not None:
+        yield from check_image(image, environment, (spec, "image"))
+    elif environment.image is None:
+        message = "is missing; the environment has no standard image, name one"
+        yield Violation((spec, "image"), message, "standard_image")
+
+
+def check_image(image: str, environment: Environment, path: Path) -> Iterator[Violation]:
+    """Yield what is wrong with where an image comes from; the environment's own is always right."""
+    allow = environment.allow
     if image == environment.image:
         return
     if not image_is_allowed(image, allow.images):
@@ -152,11 +181,11 @@ def _check_resources(resources: Resources, environment: Environment, spec: str) 
         yield Violation((spec, "resources", "gpu"), f"{resources.gpu} are too many; at most {allow.max_gpu}", "max_gpu")
 
 
-def _check_uri(uri: str | None, environment: Environment, field: str) -> Iterator[Violation]:
+def check_uri(uri: str | None, environment: Environment, path: Path) -> Iterator[Violation]:
+    """Yield what is wrong with a place where data lies."""
     if uri is None:
         return
-    local = ("file",) if environment.runner == "local" else ()
-    schemes = environment.allow.uri_schemes if environment.allow.uri_schemes is not None else (*OBJECT_STORES, *local)
+    schemes = allowed_uri_schemes(environment)
     found = _SCHEME.match(uri)
     scheme = found[1].lower() if found else "file"
     if uri.lstrip().startswith("{") or ("://" in uri and not found):
@@ -165,7 +194,7 @@ def _check_uri(uri: str | None, environment: Environment, field: str) -> Iterato
         message = f"scheme {quoted(scheme)} is not allowed; use {choices(schemes) or 'none'}"
     else:
         return
-    yield Violation(("batch", field), message, "uri_schemes")
+    yield Violation(path, message, "uri_schemes")
 
 
 def _check_templates(batch: BatchSpec, allowed: tuple[str, ...]) -> Iterator[Violation]:

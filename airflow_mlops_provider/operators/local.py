@@ -32,7 +32,8 @@ class MLflowModelLocalOperator(ModelTaskMixin, BaseOperator):
 
     :param command: program and arguments, never a shell string. (templated)
     :param env_vars: further variables. (templated)
-    :raises AirflowFailException: no model answers, or it is gone: trying again changes nothing.
+    :raises AirflowFailException: no model answers, it is gone, or the platform does not allow what the task asks for:
+        trying again changes nothing.
     :raises RunnerError: the program failed or ran out of ``execution_timeout``; Airflow retries.
     """
 
@@ -77,6 +78,7 @@ class MLflowModelLocalOperator(ModelTaskMixin, BaseOperator):
 
         with permanent_errors_fail():
             check_extra_names(list(self.env_vars or {}))
+            self._refuse_forbidden()
             model = self.pin_model(context)
             variables = {
                 **(self.env_vars or {}),
@@ -87,6 +89,13 @@ class MLflowModelLocalOperator(ModelTaskMixin, BaseOperator):
         if self._killed:
             self.on_kill()
         return self._process.run()
+
+    def _refuse_forbidden(self) -> None:
+        self.refuse_forbidden_task(runner="local")
+        if self.platform_settings is not None:
+            from airflow_mlops_provider.declaration.pod_policy import check_process
+
+            self.refuse(check_process(self.command, self.env_vars or {}, self.platform_settings))
 
     def on_kill(self) -> None:
         """End the process group. ``run`` then raises, so a terminated task never becomes a success."""

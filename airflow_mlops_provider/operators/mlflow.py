@@ -49,7 +49,8 @@ class MLflowModelBatchOperator(ModelTaskMixin, KubernetesPodOperator):
         ``{"secret": "mlflow-token"}`` or ``{"secret": "mlflow-token", "keys": {"MLFLOW_TRACKING_TOKEN": "token"}}``.
     :param hardened: fill in what the ``restricted`` Pod Security Standard demands wherever nothing else was asked for.
     :param xcom_sidecar: fetch the result with the Kubernetes provider's sidecar, for results over 4,096 bytes.
-    :raises AirflowFailException: no model answers, or it is gone: trying again changes nothing.
+    :raises AirflowFailException: no model answers, it is gone, or the platform does not allow what the pod asks for:
+        trying again changes nothing.
     """
 
     template_fields: Sequence[str] = (*KubernetesPodOperator.template_fields, *ModelTaskMixin.model_template_fields)
@@ -107,6 +108,7 @@ class MLflowModelBatchOperator(ModelTaskMixin, KubernetesPodOperator):
     def execute(self, context: Context) -> Any:
         """Pin the model, run the pod, return its result."""
         with permanent_errors_fail():
+            self._refuse_forbidden()
             self._model = self.pin_model(context)
             self._hand_over(self._model, context)
         super().execute(context)
@@ -145,6 +147,9 @@ class MLflowModelBatchOperator(ModelTaskMixin, KubernetesPodOperator):
             container.termination_message_path = batch_pod.RESULT_PATH
         if self.hardened:
             _harden(pod, container)
+        if not dry_run:
+            with permanent_errors_fail():
+                self._refuse_forbidden_pod(pod)
         return pod
 
     def cleanup(
@@ -160,6 +165,19 @@ class MLflowModelBatchOperator(ModelTaskMixin, KubernetesPodOperator):
         if problem and not self._killed:
             with permanent_errors_fail():
                 raise PermanentError(f"pod {remote_pod.metadata.name} succeeded, but {problem}")
+
+    def _refuse_forbidden(self) -> None:
+        direct = self.config_file or self.cluster_context or self.in_cluster is not None
+        self.refuse_forbidden_task(runner="kubernetes", kubernetes=None if direct else self.kubernetes_conn_id)
+
+    def _refuse_forbidden_pod(self, pod: V1Pod) -> None:
+        """Judge the pod itself: templates, a pod template file or a mutation hook may have changed it until here."""
+        if self.platform_settings is not None:
+            from kubernetes.client import ApiClient
+
+            from airflow_mlops_provider.declaration.pod_policy import check_pod
+
+            self.refuse(check_pod(ApiClient().sanitize_for_serialization(pod), self.platform_settings))
 
     def _hand_over(self, model: ResolvedModel, context: Context) -> None:
         from kubernetes.client import V1EnvVar

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
 
+    from airflow_mlops_provider.declaration.environment import Environment
+    from airflow_mlops_provider.declaration.policy import Violation
     from airflow_mlops_provider.hooks.mlflow import MLflowHook
 
 #: XCom key of the model a task instance used. Public.
@@ -97,6 +99,48 @@ class ModelTaskMixin:
         from airflow_mlops_provider.hooks.mlflow import MLflowHook
 
         return MLflowHook(self.mlflow_conn_id)
+
+    @cached_property
+    def platform_settings(self) -> Environment | None:
+        """What the platform allows in this task's environment; None where there is nothing to ask."""
+        from airflow_mlops_provider.operators.platform_policy import find_platform_settings
+
+        return find_platform_settings(self.environment, task=self._shown, declared=self.use_run_params)
+
+    @property
+    def _shown(self) -> str:
+        return f"task {self.task_id}"  # type: ignore[attr-defined]
+
+    def refuse_forbidden_task(self, *, runner: str, **connections: str | None) -> None:
+        """Refuse what the platform does not allow, before MLflow is asked or anything is built.
+
+        :raises PolicyError: names the rules.
+        """
+        if self.platform_settings is None:
+            return
+        from airflow_mlops_provider.declaration.pod_policy import check_task
+
+        chosen_here = _as_resolved(self.model) is None
+        self.refuse(
+            check_task(
+                self.platform_settings,
+                runner=runner,
+                connections={"mlflow": self.mlflow_conn_id, **connections},
+                uris={"input_uri": self.input_uri, "output_uri": self.output_uri},
+                model=_as_selector(self.model).to_dict() if chosen_here else None,
+                tracking_uri=self.tracking_uri,
+                partitions=self.partitions,
+            )
+        )
+
+    def refuse(self, violations: Sequence[Violation]) -> None:
+        """Raise if there are any.
+
+        :raises PolicyError: names the rules.
+        """
+        from airflow_mlops_provider.operators.platform_policy import refuse_violations
+
+        refuse_violations(violations, self.environment, task=self._shown)
 
     def pin_model(self, context: Context) -> ResolvedModel:
         """Return the model of this task instance: resolved by its first try, the same for every retry.
