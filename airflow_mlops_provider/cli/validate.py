@@ -1,14 +1,14 @@
 """``airflow-mlops validate``: everything that is wrong in declarations, before Airflow sees them.
 
-Decides what is checked across files: every file by itself, then that no model is declared twice. Reads files, no
-network.
+Decides what is checked across files: every file by itself, then that no model is declared twice, and in a
+directory that no job waits for one that is not there. Reads files, no network.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from airflow_mlops_provider.exceptions import DeclarationError, Problem
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.declaration import EnvironmentModel, Environments
+    from airflow_mlops_provider.declaration.collection import DeclaredNames
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
         return 2
-    checker = Checker(explicit_environments(arguments))
+    checker = Checker(explicit_environments(arguments), complete=any(Path(path).is_dir() for path in arguments.paths))
     for file in files:
         checker.check(file)
     report = checker.report()
@@ -62,14 +63,20 @@ _RENDERERS: dict[str, Callable[[Report], str]] = {
 
 
 class Checker:
-    """What is known so far about a set of files."""
+    """What is known so far about a set of files.
 
-    def __init__(self, explicit_environments: str | None) -> None:
+    :param complete: they are all there is, so that a job which waits for none of them waits in vain.
+    """
+
+    def __init__(self, explicit_environments: str | None, *, complete: bool) -> None:
         self._explicit = explicit_environments
+        self._complete = complete
         self._files: dict[str, None] = {}
         self._unchecked = 0
         self._problems: list[Problem] = []
-        self._models: list[tuple[EnvironmentModel, ...]] = []
+        self._models: list[EnvironmentModel] = []
+        self._names: list[DeclaredNames] = []
+        self._unreadable: list[str] = []
         self._environments: dict[Path, Environments | None] = {}
         self._nearest: dict[Path, Path] = {}
 
@@ -86,19 +93,40 @@ class Checker:
 
     def report(self) -> Report:
         """Return all problems by file and place."""
-        problems = tuple(sorted({*self._problems, *duplicate_problems(self._models)}))
+        problems = tuple(sorted({*self._problems, *self._problems_between_files()}))
         return Report(len(self._files), self._unchecked, problems)
+
+    def _problems_between_files(self) -> Iterator[Problem]:
+        from airflow_mlops_provider.declaration.collection import duplicate_problems, waiting_problems
+
+        yield from duplicate_problems(self._names)
+        if self._complete and not self._unchecked:
+            dag_ids = {dag_id for names in self._names for dag_id in names.dag_ids}
+            yield from waiting_problems(self._models, dag_ids, self._unreadable)
 
     def _check_declaration(self, file: Path) -> None:
         from airflow_mlops_provider.declaration import find_environments, load_declaration
+        from airflow_mlops_provider.declaration.collection import names_of, read_names
 
         if file.parent not in self._nearest:
             self._nearest[file.parent] = find_environments(file, self._explicit)
         environments = self._load_environments(self._nearest[file.parent])
         if environments is None:
             self._unchecked += 1
-        else:
-            self._models.append(load_declaration(file, environments))
+            return
+        names = None
+        try:
+            loaded = load_declaration(file, environments)
+            self._models += loaded
+            names = names_of(loaded)
+        except DeclarationError:
+            names = read_names(file)
+            raise
+        finally:  # what a broken file calls its own counts too
+            if names is None:
+                self._unreadable.append(file.stem)
+            else:
+                self._names.append(names)
 
     def _load_environments(self, file: Path) -> Environments | None:
         """Return the environments, or None where they have problems, which are told once."""
@@ -113,27 +141,6 @@ class Checker:
                 self._files[_shown(file)] = None
                 self._problems += error.problems
         return self._environments[key]
-
-
-def duplicate_problems(models: Sequence[tuple[EnvironmentModel, ...]]) -> Iterator[Problem]:
-    """Yield a problem for each file that declares a model which another file has declared already."""
-    first: dict[str, EnvironmentModel] = {}
-    for loaded in models:
-        for model in loaded[:1]:
-            other = first.setdefault(model.model, model)
-            if other is not model:
-                yield _duplicate(model, other)
-
-
-def _duplicate(model: EnvironmentModel, other: EnvironmentModel) -> Problem:
-    there = ":".join(map(str, other.origin["model"]))
-    file, line = model.origin["model"]
-    ids = (
-        f" (its DAGs would be called {', '.join(model.dag_ids())} too)"
-        if model.environment == other.environment
-        else ""
-    )
-    return Problem(file, line, 1, "model", f"{model.model!r} is also declared in {there}{ids}; rename one of them")
 
 
 def _shown(file: Path) -> str:

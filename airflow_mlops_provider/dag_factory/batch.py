@@ -1,27 +1,34 @@
 """A merged declaration → its batch DAG.
 
-Decides the DAG's shape: one task, or one that resolves and as many as there are partitions. It runs while a DAG file is
+Decides the DAG's shape: one task; or one that resolves, as many as there are partitions, and one after all of them. The
+last one updates the model's asset, which starts the jobs declared ``after`` this one. It runs while a DAG file is
 parsed: no network, no Connection, no clock; two parses of the same files give the same DAG.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time
+import re
+from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, Param
+from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, Param
 
 from airflow_mlops_provider.dag_factory.document import build_document
+from airflow_mlops_provider.dag_factory.outline import DONE_TASK, RESOLVE_TASK, SCORE_TASK, asset_name
 from airflow_mlops_provider.dag_factory.pod_arguments import STANDARD_COMMAND, build_pod_arguments, program_variables
 from airflow_mlops_provider.declaration.loader import EnvironmentModel
 from airflow_mlops_provider.declaration.model import BatchSpec
+from airflow_mlops_provider.exceptions import DeclarationError, Problem
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
 #: Airflow wants a first day. Any fixed one does: without ``catchup`` only the latest interval runs.
 _FIRST_DAY = datetime(2025, 1, 1, tzinfo=UTC)
+#: Airflow doubles a wait up to a day; a job that may be retried 20 times would be waiting still when it is due again.
+_LONGEST_BACKOFF = timedelta(hours=1)
+_MAIL_ADDRESS = re.compile(r"[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
 
 
 def build_batch_dag(model: EnvironmentModel, batch: BatchSpec) -> DAG:
@@ -30,7 +37,7 @@ def build_batch_dag(model: EnvironmentModel, batch: BatchSpec) -> DAG:
     start = datetime.combine(batch.start_date, time(), ZoneInfo(zone)) if batch.start_date else _FIRST_DAY
     dag = DAG(
         model.dag_id("batch"),
-        schedule=_schedule(batch),
+        schedule=_schedule(model, batch),
         start_date=start,
         catchup=batch.catchup,
         description=model.description or f"Apply the model {model.model} in {model.environment}",
@@ -40,21 +47,41 @@ def build_batch_dag(model: EnvironmentModel, batch: BatchSpec) -> DAG:
             "owner": model.owner,
             "retries": batch.retries,
             "retry_delay": batch.retry_delay,
+            **_backoff(batch),
             "execution_timeout": batch.timeout,
             "priority_weight": batch.priority,
             **({"pool": batch.pool} if batch.pool else {}),
         },
         params=_run_params(model),
+        owner_links={model.owner: f"mailto:{model.owner}"} if _MAIL_ADDRESS.fullmatch(model.owner) else {},
     )
     with dag:
         _add_tasks(model, batch)
     return dag
 
 
-def _schedule(batch: BatchSpec) -> Any:
+def _schedule(model: EnvironmentModel, batch: BatchSpec) -> Any:
+    if batch.after:
+        return [Asset(asset_name(model.environment, name)) for name in batch.after]
+    if batch.when:
+        return _assets(model, batch.when)
     if batch.schedule is None or batch.schedule.cron == "@once":
         return batch.schedule and batch.schedule.cron
     return CronDataIntervalTimetable(batch.schedule.cron, timezone=batch.schedule.timezone)
+
+
+def _assets(model: EnvironmentModel, uris: tuple[str, ...]) -> list[Asset]:
+    try:
+        return [Asset(uri=uri) for uri in uris]
+    except ValueError as error:  # a provider has rules of its own for URIs of its scheme
+        _, line = model.origin["batch.when"]
+        raise DeclarationError([Problem(model.file, line, 1, "batch.when", f"Airflow refuses it: {error}")]) from error
+
+
+def _backoff(batch: BatchSpec) -> dict[str, Any]:
+    if not batch.retry_backoff:
+        return {}
+    return {"retry_exponential_backoff": 2.0, "max_retry_delay": max(batch.retry_delay, _LONGEST_BACKOFF)}
 
 
 def _run_params(model: EnvironmentModel) -> dict[str, Any]:
@@ -83,14 +110,17 @@ def _add_tasks(model: EnvironmentModel, batch: BatchSpec) -> None:
         "model": model.selector().to_dict(),
         "mlflow_conn_id": model.settings.connections.mlflow,
     }
+    asset = Asset(asset_name(model.environment, model.model))
     if batch.partitions == 1:
-        operator(task_id="score", use_run_params=True, **selection, **arguments)
+        operator(task_id=SCORE_TASK, use_run_params=True, outlets=[asset], **selection, **arguments)
         return
+    from airflow.providers.standard.operators.empty import EmptyOperator
+
     from airflow_mlops_provider.operators.resolve import MLflowResolveModelOperator
 
-    resolve = MLflowResolveModelOperator(task_id="resolve", use_run_params=True, **selection)
-    operator.partial(
-        task_id="score",
+    resolve = MLflowResolveModelOperator(task_id=RESOLVE_TASK, use_run_params=True, **selection)
+    score = operator.partial(
+        task_id=SCORE_TASK,
         use_run_params=True,
         model=resolve.output,
         mlflow_conn_id=selection["mlflow_conn_id"],
@@ -98,6 +128,8 @@ def _add_tasks(model: EnvironmentModel, batch: BatchSpec) -> None:
         map_index_template="partition {{ task.partition }}",
         **arguments,
     ).expand(partition=list(range(batch.partitions)))
+    # An outlet of the mapped task would report the first partition's end as that of all.
+    score >> EmptyOperator(task_id=DONE_TASK, outlets=[asset])
 
 
 def _operator_arguments(model: EnvironmentModel, batch: BatchSpec) -> tuple[type[BaseOperator], dict[str, Any]]:

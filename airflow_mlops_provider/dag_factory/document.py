@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from airflow_mlops_provider.dag_factory.outline import build_outline
 from airflow_mlops_provider.declaration.loader import EnvironmentModel
 from airflow_mlops_provider.declaration.model import BatchSpec
 
 
 def build_document(model: EnvironmentModel, batch: BatchSpec) -> str:
     """Return Markdown: the declaration's own text, then the facts as a table."""
+    outline = build_outline(model, batch)
     rows = {
         "Model": model.selector(),
         "Environment": model.environment + (" (protected)" if model.settings.protected else ""),
         "Owner": model.owner,
         "Declared in": f"`{model.file}`",
+        "Starts": outline["starts"],
         "Input": f"`{batch.input}`" if batch.input else "—",
         "Output": f"`{batch.output}`" if batch.output else "—",
         "Runs": "one process per partition" if model.settings.runner == "local" else "one pod per partition",
         "Partitions": batch.partitions,
+        "Updates the asset": f"`{outline['reports']}`",
     }
-    table = "\n".join(f"| {name} | {str(value).replace('|', chr(92) + '|')} |" for name, value in rows.items())
+    rows |= {_cell(name): f"<{url}>" for name, url in model.declaration.links.items()}
+    table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows.items())
     own = f"{model.doc.rstrip()}\n\n" if model.doc else ""
     return f"{own}| | |\n|---|---|\n{table}\n"
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", chr(92) + "|")

@@ -72,6 +72,9 @@ _MAX_IMAGE_LENGTH = 512
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _SLUG = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+#: What Airflow keeps as it is, apart from a slash at the end: no fragment, ASCII only (its MySQL column demands it).
+_ASSET_URI = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<authority>[^\s/?#]*)/?[!-\"$-~]*", re.ASCII)
+_LINK = re.compile(r"https?://[^\s<>()|\"'\\]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -99,6 +102,24 @@ def _check_variable(value: str) -> str:
 def _check_column(value: str) -> str:
     if "," in value:
         raise refuse(f"{quoted(value)} holds a comma; list each column by itself: [id, region]")
+    return value
+
+
+def _check_asset_uri(value: str) -> str:
+    found = _ASSET_URI.fullmatch(value)
+    if not found:  # not repeated where it may hold a password
+        shown = "this" if "@" in value else quoted(value)
+        raise refuse(f"{shown} is not the URI of an asset; write for example s3://bucket/customers")
+    if found["scheme"] == "airflow":
+        raise refuse("scheme 'airflow' is Airflow's own; write the asset's URI, for example s3://bucket/customers")
+    if "@" in found["authority"]:
+        raise refuse("holds a user name or password; write the URI without it")
+    return value
+
+
+def _check_link(value: str) -> str:
+    if not _LINK.fullmatch(value):
+        raise refuse(f"{quoted(value)} is not a web address; write for example https://wiki.example/churn")
     return value
 
 
@@ -163,6 +184,10 @@ Text = Annotated[str, StringConstraints(max_length=20_000, pattern=r"^[^\x00-\x0
 Slug = Annotated[Line, AfterValidator(_check_slug), _json_schema(_SLUG)]
 DnsLabel = Annotated[Line, AfterValidator(_check_dns_label), _json_schema(_DNS_LABEL)]
 VariableName = Annotated[Line, AfterValidator(_check_variable), _json_schema(_VARIABLE)]
+#: Name of an Airflow asset that something else reports as updated.
+AssetUri = Annotated[Line, AfterValidator(_check_asset_uri)]
+#: Where a reader may go; shown as a link.
+Link = Annotated[Line, AfterValidator(_check_link), _json_schema(_LINK)]
 Image = Annotated[Line, AfterValidator(_check_image), _json_schema(_IMAGE)]
 #: ``7`` and ``"7"`` name the same version.
 Version = Annotated[

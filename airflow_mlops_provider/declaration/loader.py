@@ -219,6 +219,9 @@ def _check(
         yield problem_at(here, f"environment {quoted(name)} chooses the model by its {needed}; add the field {needed}")
     if declaration.batch is None and declaration.online is None:
         yield problem_at(here, "there is nothing to do here; declare batch or online")
+    if declaration.batch is not None and declaration.model in declaration.batch.after:
+        place = find_value(merged, ("batch", "after", declaration.batch.after.index(declaration.model)))
+        yield problem_at(place, "a model cannot start after itself; remove it")
     for violation in check_policy(declaration, settings):
         place = find_value(merged, violation.path)
         yield problem_at(place, f"in {quoted(name)}: {violation.message}", rule=violation.rule)

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from airflow_mlops_provider.declaration.field_types import (
+    AssetUri,
     ColumnName,
     Cpu,
     Cron,
@@ -21,6 +22,7 @@ from airflow_mlops_provider.declaration.field_types import (
     Duration,
     Image,
     Line,
+    Link,
     Memory,
     Slug,
     Strict,
@@ -30,7 +32,7 @@ from airflow_mlops_provider.declaration.field_types import (
     refuse,
     refuse_together,
 )
-from airflow_mlops_provider.declaration.wording import quoted
+from airflow_mlops_provider.declaration.wording import choices, quoted
 
 ApiVersion = Literal["mlops/v1"]
 
@@ -72,12 +74,27 @@ def _schedule_from_text(value: object) -> object:
     return {"cron": value} if isinstance(value, str) else value
 
 
+def _list_from_text(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
 class BatchSpec(Strict):
     """A scheduled job that applies the model to a data set."""
 
     schedule: Annotated[
         Schedule | None, BeforeValidator(_schedule_from_text, json_schema_input_type=Schedule | str | None)
     ] = Field(None, description="Cron, preset or {cron, timezone}; without it the job runs only when triggered.")
+    after: tuple[Slug, ...] = Field(
+        (),
+        max_length=20,
+        description="Models whose batch jobs start this one, once each of them has succeeded in the same environment.",
+    )
+    when: Annotated[
+        tuple[AssetUri, ...],
+        BeforeValidator(_list_from_text, json_schema_input_type=tuple[AssetUri, ...] | AssetUri),
+    ] = Field(
+        (), max_length=20, description="URIs of Airflow assets that start the job, once each of them has been updated."
+    )
     image: Image | None = Field(
         None, description="Container image; without it the platform's standard runtime scores input → output."
     )
@@ -104,6 +121,9 @@ class BatchSpec(Strict):
     retry_delay: Duration = Field(
         timedelta(minutes=5), description="Wait before the first retry.", json_schema_extra={"default": "5m"}
     )
+    retry_backoff: bool = Field(
+        True, description="Double the wait with every further retry, up to an hour or retry_delay if that is longer."
+    )
     timeout: Duration | None = Field(None, description="A task that runs longer is stopped and failed.")
     catchup: bool = Field(False, description="Run the intervals missed since start_date.")
     start_date: Day | None = Field(None, description="First day, in the schedule's time zone.")
@@ -116,6 +136,20 @@ class BatchSpec(Strict):
         if value is not None and not timedelta(0) < value <= timedelta(days=30):
             raise refuse("must be longer than 0s and at most 30d")
         return value
+
+    @model_validator(mode="after")
+    def _check_start(self) -> BatchSpec:
+        starts = {"schedule": self.schedule is not None, "after": bool(self.after), "when": bool(self.when)}
+        named = [name for name, written in starts.items() if written]
+        if len(named) > 1:
+            raise refuse_together(
+                f"stands beside {choices(named[:-1], last='and')}, but one thing starts a job; "
+                "keep one (an environment takes one away with null)",
+                field=named[-1],
+            )
+        if self.catchup and (self.after or self.when):
+            raise refuse_together(f"needs a schedule, not {named[0]}; remove it", field="catchup")
+        return self
 
     @model_validator(mode="after")
     def _check_together(self) -> BatchSpec:
@@ -185,6 +219,9 @@ class _Changeable(Strict):
     registered_model: Line | None = Field(None, description="Name in the MLflow model registry.")
     logged_model: Line | None = Field(None, description="Name of the model, where a run has logged several.")
     tags: tuple[Line, ...] = Field((), max_length=20, description="Tags of the DAGs, beside model and environment.")
+    links: Mapping[Line, Link] = Field(
+        default_factory=dict, max_length=20, description="Web addresses on the DAG's page, by name: runbook, dashboard."
+    )
     batch: BatchSpec | None = None
     online: OnlineSpec | None = None
 

@@ -12,6 +12,7 @@ from airflow_mlops_provider.cli.main import main
 
 DECLARATIONS = Path(__file__).parents[2] / "declarations"
 VALID = (DECLARATIONS / "valid" / "churn.yaml").read_text(encoding="utf-8")
+OTHER = VALID.replace("model: churn", "model: other")
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_a_valid_directory(project: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_every_problem_of_every_file_and_a_closing_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _write(project, "team/models/bad.yaml", VALID.replace("retries", "retrys").replace("timeout: 2h", "timeout: 2"))
+    _write(project, "team/models/bad.yaml", OTHER.replace("retries", "retrys").replace("timeout: 2h", "timeout: 2"))
     _write(project, "team/models/.hidden.yaml", "x")
     _write(project, ".venv/models/other.yaml", "x")
     _write(project, "team/other.yaml", "x")
@@ -60,11 +61,61 @@ def test_a_model_declared_twice_is_named_on_both_sides(project: Path, capsys: py
     _write(project, "models/again.yaml", VALID)
     code, out, _ = _run("models", capsys=capsys)
     assert code == 1
+    ids = "(both would make dev.churn.batch, dev.churn.online, test.churn.batch and 3 more)"
     assert out.splitlines() == [
-        "models/churn.yaml:3:1: model: 'churn' is also declared in models/again.yaml:3 "
-        "(its DAGs would be called dev.churn.batch, dev.churn.online too); rename one of them",
-        "2 files, 1 valid, 1 with 1 problem",
+        f"models/again.yaml:3:1: model: 'churn' is also declared in models/churn.yaml:3 {ids}; rename one of them",
+        f"models/churn.yaml:3:1: model: 'churn' is also declared in models/again.yaml:3 {ids}; rename one of them",
+        "2 files, 0 valid, 2 with 2 problems",
     ]
+
+
+def test_a_duplicate_with_other_problems_is_named_on_both_sides(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = VALID.replace("retries", "retrys").replace("  prod: {online: {min_replicas: 3}}", "  prd: {online: null}")
+    _write(project, "models/again.yaml", broken)
+    _write(project, "models/empty.yaml", "")
+    _write(project, "models/unreadable.yaml", "model: [")
+    _write(project, "models/unnamed.yaml", "model: {a: b}\n")
+    _, out, _ = _run("models", capsys=capsys)
+    for file, other in (("again", "churn"), ("churn", "again")):
+        assert f"models/{file}.yaml:3:1: model: 'churn' is also declared in models/{other}.yaml:3 (both" in out
+    assert "again.yaml:15:3: batch.retrys: unknown field" in out
+
+
+AFTER = """apiVersion: mlops/v1
+model: {model}
+owner: o
+experiment: /e
+batch: {{input: s3://b/in, output: s3://b/out, after: [{after}]}}
+environments: {{{environments}}}
+"""
+
+
+def test_a_job_that_waits_for_nobody_is_reported_in_a_directory(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = AFTER.format(model="upsell", after="chrun", environments="test: {}, dev: {batch: {after: [churn]}}")
+    _write(project, "models/upsell.yaml", text)
+    _write(project, "models/unreadable.yaml", "model: [")
+    _write(project, "models/last.yaml", AFTER.format(model="last", after="unreadable, broken", environments="test: {}"))
+    broken = AFTER.format(model="broken", after="churn", environments="test: {}").replace("owner", "ownr")
+    _write(project, "models/broken.yaml", broken)
+    _, out, _ = _run("models", capsys=capsys)
+    assert [line for line in out.splitlines() if "after" in line] == [
+        "models/upsell.yaml:5:1: batch.after: in 'test': no model 'chrun' has a batch job here; "
+        "did you mean 'churn'? (use broken, churn or last)"
+    ]
+    assert _run("models/upsell.yaml", capsys=capsys)[0] == 0
+
+
+def test_jobs_that_wait_for_one_another_are_reported(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for model, after in {"one": "two", "two": "three, churn", "three": "one", "four": "one"}.items():
+        _write(project, f"models/{model}.yaml", AFTER.format(model=model, after=after, environments="test: {}"))
+    _, out, _ = _run("models", capsys=capsys)
+    (told,) = out.splitlines()[:-1]
+    assert ": batch.after: in 'test': waits for itself: " in told
+    assert all(name in told for name in ("one", "two", "three"))
 
 
 def test_the_same_file_named_twice_is_one_file(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

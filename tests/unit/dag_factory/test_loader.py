@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +115,67 @@ def test_local_runner_makes_a_process_task(repository: Path) -> None:
 def test_partitions_share_one_resolution(repository: Path, text: str, dag_id: str) -> None:
     file = write(repository, "churn.yaml", text.replace("retries: 3", "partitions: 4"))
     dag = load_model_dags(file)[dag_id]
-    assert {task.task_id for task in dag.tasks} == {"resolve", "score"}
+    assert {task.task_id for task in dag.tasks} == {"resolve", "score", "done"}
     score = dag.get_task("score")
     assert score.upstream_task_ids == {"resolve"}
+    assert score.downstream_task_ids == {"done"}
+    assert [task.task_id for task in dag.tasks if task.outlets] == ["done"]
     assert score.expand_input.value == {"partition": [0, 1, 2, 3]}
     assert score.partial_kwargs["partitions"] == 4
+
+
+def test_every_batch_job_reports_its_scores(repository: Path) -> None:
+    (task,) = load_model_dags(write(repository, "churn.yaml", CHURN))["prod.churn.batch"].tasks
+    assert [(asset.name, asset.uri) for asset in task.outlets] == [("prod.churn.scores", "prod.churn.scores")]
+
+
+SCHEDULE = 'schedule: {cron: "0 3 * * *", timezone: Europe/Moscow}'
+
+
+@pytest.mark.parametrize(
+    ("start", "assets"),
+    [
+        ("after: [clean, merge]", ["prod.clean.scores", "prod.merge.scores"]),
+        ("when: s3://bucket/Ready/", ["s3://bucket/Ready"]),
+        ("when: [x-dwh://customers/]", ["x-dwh://customers/"]),
+    ],
+)
+def test_jobs_start_by_assets(repository: Path, start: str, assets: list[str]) -> None:
+    file = write(repository, "churn.yaml", CHURN.replace(SCHEDULE, start))
+    dag = load_model_dags(file)["prod.churn.batch"]
+    assert [asset.uri for asset in dag.timetable.asset_condition.objects] == assets
+    assert serialized(dag) == serialized(load_model_dags(file)["prod.churn.batch"])
+
+
+def test_a_uri_that_airflow_refuses_is_told_with_its_place(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(uri: str) -> None:
+        raise ValueError("URI format s3:// must contain a bucket name")
+
+    monkeypatch.setattr("airflow_mlops_provider.dag_factory.batch.Asset", refuse)
+    file = write(repository, "churn.yaml", CHURN.replace(SCHEDULE, "when: s3:///x"))
+    with pytest.raises(DeclarationError, match=r"^models/churn.yaml:7:1: batch.when: Airflow refuses it: URI format"):
+        load_model_dags(file)
+
+
+def test_waits_double_up_to_an_hour_unless_told_otherwise(repository: Path) -> None:
+    (task,) = load_model_dags(write(repository, "churn.yaml", CHURN))["prod.churn.batch"].tasks
+    assert (task.retry_exponential_backoff, task.max_retry_delay) == (2.0, timedelta(hours=1))
+    plain = CHURN.replace("retries: 3", "retry_backoff: false")
+    (task,) = load_model_dags(write(repository, "churn.yaml", plain))["prod.churn.batch"].tasks
+    assert (task.retry_exponential_backoff, task.max_retry_delay) == (0, None)
+
+
+def test_page_links_to_owner_and_declared_places(repository: Path) -> None:
+    file = write(repository, "churn.yaml", CHURN + "links: {'Run|book': 'https://wiki.example/churn'}\n")
+    dag = load_model_dags(file)["prod.churn.batch"]
+    assert dag.owner_links == {"growth@example.com": "mailto:growth@example.com"}
+    assert "| Run\\|book | <https://wiki.example/churn> |" in (dag.doc_md or "")
+    assert (
+        load_model_dags(write(repository, "x.yaml", CHURN.replace("growth@example.com", "Growth team")))[
+            "prod.churn.batch"
+        ].owner_links
+        == {}
+    )
 
 
 def test_trigger_form_offers_versions_only_for_registered_models(repository: Path) -> None:

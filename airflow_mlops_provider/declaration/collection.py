@@ -1,0 +1,121 @@
+"""What is wrong between files, where each by itself is right.
+
+Decides when two files declare the same model, when a job waits for one that nobody declares, and when jobs wait for one
+another. Which files belong together is the caller's knowledge. :func:`read_names` reads a file, the rest does no I/O.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from airflow_mlops_provider.declaration.loader import EnvironmentModel
+from airflow_mlops_provider.declaration.node import MappingNode, ScalarNode, find_value, is_null, merge, without
+from airflow_mlops_provider.declaration.wording import advice, quoted
+from airflow_mlops_provider.declaration.yaml_document import read_document
+from airflow_mlops_provider.exceptions import DeclarationError, Problem
+
+_KINDS = ("batch", "online")
+_SHOWN_DAGS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredNames:
+    """What one file calls its own.
+
+    :param line: where the model is named.
+    :param dag_ids: in the order of its environments.
+    """
+
+    file: str
+    line: int
+    model: str
+    dag_ids: tuple[str, ...]
+
+
+def names_of(models: Sequence[EnvironmentModel]) -> DeclaredNames:
+    """Return the names of a valid file."""
+    file, line = models[0].origin["model"]
+    ids = tuple(dag_id for model in models for dag_id in model.dag_ids())
+    return DeclaredNames(file=file, line=line, model=models[0].model, dag_ids=ids)
+
+
+def read_names(path: Path) -> DeclaredNames | None:
+    """Return the names in a file that has problems, or None where they cannot be made out."""
+    try:
+        root = read_document(path).root
+    except DeclarationError:
+        return None
+    model, environments = root.fields.get("model"), root.fields.get("environments")
+    if not isinstance(model, ScalarNode) or not isinstance(model.value, str):
+        return None
+    ids: list[str] = []
+    base = without(root, "environments")
+    for name, overlay in environments.fields.items() if isinstance(environments, MappingNode) else ():
+        merged = merge(base, overlay) if isinstance(overlay, MappingNode) else base
+        ids += [f"{name}.{model.value}.{kind}" for kind in _KINDS if not is_null(merged.fields.get(kind))]
+    place = find_value(root, ("model",))
+    return DeclaredNames(file=place.file, line=place.line, model=model.value, dag_ids=tuple(ids))
+
+
+def duplicate_problems(files: Iterable[DeclaredNames]) -> Iterator[Problem]:
+    """Yield a problem for every file whose model another file declares too."""
+    by_model: defaultdict[str, list[DeclaredNames]] = defaultdict(list)
+    for names in files:
+        by_model[names.model].append(names)
+    for first, *others in by_model.values():
+        for other in others:
+            yield _duplicate(other, first)
+        if others:
+            yield _duplicate(first, others[0])
+
+
+def _duplicate(here: DeclaredNames, there: DeclaredNames) -> Problem:
+    common = [dag_id for dag_id in here.dag_ids if dag_id in there.dag_ids]
+    more = f" and {len(common) - _SHOWN_DAGS} more" if len(common) > _SHOWN_DAGS else ""
+    ids = f" (both would make {', '.join(common[:_SHOWN_DAGS])}{more})" if common else ""
+    message = f"{quoted(here.model)} is also declared in {there.file}:{there.line}{ids}; rename one of them"
+    return Problem(here.file, here.line, 1, "model", message)
+
+
+def waiting_problems(
+    models: Sequence[EnvironmentModel], dag_ids: Collection[str], unreadable: Collection[str] = ()
+) -> Iterator[Problem]:
+    """Yield what is wrong with ``after`` among models that are all there is.
+
+    :param dag_ids: of every file, those with problems of their own included.
+    :param unreadable: names of models that may be declared in files that cannot be read.
+    """
+    for model in models:
+        for name in model.batch.after if model.batch else ():
+            if f"{model.environment}.{name}.batch" not in dag_ids and name not in unreadable:
+                parts = (dag_id.split(".") for dag_id in dag_ids)
+                known = sorted(
+                    {other for place, other, kind in parts if (place, kind) == (model.environment, "batch")}
+                    - {model.model}
+                )
+                yield _problem_with_after(model, f"no model {quoted(name)} has a batch job here; {advice(name, known)}")
+    yield from _circles(models)
+
+
+def _circles(models: Sequence[EnvironmentModel]) -> Iterator[Problem]:
+    by_id = {model.dag_id("batch"): model for model in models if model.batch is not None}
+    graphs: defaultdict[str, dict[str, list[str]]] = defaultdict(dict)
+    for dag_id, model in by_id.items():
+        after = model.batch.after if model.batch else ()
+        graphs[model.environment][dag_id] = [f"{model.environment}.{name}.batch" for name in after]
+    for graph in graphs.values():
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            circle: list[str] = error.args[1]
+            shown = " → ".join(dag_id.split(".")[1] for dag_id in circle)
+            yield _problem_with_after(by_id[circle[0]], f"waits for itself: {shown}; remove one of them")
+
+
+def _problem_with_after(model: EnvironmentModel, message: str) -> Problem:
+    file, line = model.origin["batch.after"]
+    return Problem(file, line, 1, "batch.after", f"in {quoted(model.environment)}: {message}")
