@@ -91,13 +91,13 @@ def test_tagged_run_is_the_model_of_the_last_run(mlflow3_server: Any, train: Tra
 
 
 def test_mlflow_itself_finds_the_artifact_under_both_uris(
-    mlflow3_server: Any, train: Train, resolve: Any, tmp_path: Path
+    mlflow3_server: Any, train: Train, resolve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import mlflow
 
     train("artifact", tags={"stage": "prod"})
     found = resolve(experiment="artifact", **PROD)
-    mlflow.set_tracking_uri(mlflow3_server.url)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow3_server.url)  # set_tracking_uri would outlive this test
     for number, uri in enumerate((found.uri, found.source_uri)):
         folder = mlflow.artifacts.download_artifacts(uri, dst_path=str(tmp_path / str(number)))
         assert "sha256:" + hashlib.sha256((Path(folder) / "MLmodel").read_bytes()).hexdigest() == found.digest
@@ -113,6 +113,7 @@ def test_three_models_in_one_run_need_a_name(train: Train, resolve: Any) -> None
     assert resolve(experiment="three", logged_model="b", **PROD).model_id == run.models["b"]
     assert resolve(experiment="three", logged_model=run.models["c"], **PROD).name == "c"
     assert resolve(uri=f"runs:/{run.run_id}/a").uri == f"models:/{run.models['a']}"
+    assert resolve(uri=f"runs:/{run.run_id}", logged_model="b").uri == f"models:/{run.models['b']}"
     with pytest.raises(ModelNotFoundError, match=r"has no model 'd'; it has a \(m-"):
         resolve(experiment="three", logged_model="d", **PROD)
 
