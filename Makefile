@@ -21,6 +21,7 @@ $(MLOPS_CACHE)/uv/bin/uv:
 	@"$(MLOPS_CACHE)/uv/bin/pip" install --quiet --disable-pip-version-check uv
 
 .venv/.synced: pyproject.toml model_runtime/pyproject.toml uv.lock | $(UV)
+	@echo "Installing Airflow, MLflow and what else is locked into .venv (a minute or two the first time)" >&2
 	@"$(UV)" sync --frozen --quiet
 	@touch $@
 
