@@ -7,13 +7,16 @@ depends on several fields or on the environment stays with ``airflow-mlops valid
 from __future__ import annotations
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from pydantic import BaseModel
 
 from airflow_mlops_provider.declaration.environment import EnvironmentsFile
 from airflow_mlops_provider.declaration.model import ModelFile
 
+#: Where the package ships them.
+SCHEMA_DIRECTORY: Final = Path(__file__).parent / "schema"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _FILES: dict[str, tuple[type[BaseModel], str]] = {
     "model.v1.json": (ModelFile, "A model: models/<name>.yaml (mlops/v1)"),

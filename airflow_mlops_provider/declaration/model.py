@@ -236,7 +236,7 @@ class _Changeable(Strict):
 class ModelOverlay(_Changeable):
     """What differs in one environment. Mappings are merged field by field, null takes a field away."""
 
-    owner: Line | None = None
+    owner: Line | None = Field(None, description="Team or person who answers for it here.")
 
 
 class ModelDeclaration(_Changeable, _Identity):

@@ -24,3 +24,12 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "file").touch()
     assert main(["schema", "--output-dir", str(tmp_path / "file")]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_shipped_schemas_and_the_reference_page(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "--path"]) == 0
+    assert (Path(capsys.readouterr().out.strip()) / "model.v1.json").is_file()
+    assert main(["schema", "--path", "--output", "json"]) == 0
+    assert Path(json.loads(capsys.readouterr().out)["path"]).is_dir()
+    assert main(["schema", "--markdown"]) == 0
+    assert capsys.readouterr().out.startswith("# Reference of declarations\n")
