@@ -1,17 +1,21 @@
 """``airflow-mlops explain``: what a declaration amounts to in one environment, and which line says so.
 
-Decides the presentation only. Reads files, no network.
+Decides the presentation, and that a server which does not answer is a remark and no failure. Reads files; asks the
+MLflow server where ``MLFLOW_TRACKING_URI`` names one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlops_provider.cli.chosen_model import add_model_arguments, load_chosen_model
+from airflow_mlops_provider.exceptions import MLOpsProviderError
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.declaration import EnvironmentModel
@@ -19,11 +23,13 @@ if TYPE_CHECKING:
 _DEFAULT = "default"
 #: A variable may hold what should have been a secret; its place is told instead.
 _HIDDEN = "(hidden)"
+#: Long enough for a server that is there; nobody waits longer for a remark.
+_MLFLOW_SECONDS = 5.0
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    parser = subparsers.add_parser("explain", help="show the merged declaration and where each value comes from")
+    parser = subparsers.add_parser("explain", help="show the merged declaration and what comes of it")
     add_model_arguments(parser)
     parser.add_argument("--output", choices=("text", "json"), default="text")
     parser.set_defaults(run=run)
@@ -31,7 +37,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Print, and return the exit code."""
-    explained = explain(load_chosen_model(arguments))
+    model = load_chosen_model(arguments)
+    explained = {**explain(model), "model_now": _model_now(model)}
     print(json.dumps(explained, indent=2, ensure_ascii=False) if arguments.output == "json" else _as_text(explained))
     return 0
 
@@ -51,7 +58,42 @@ def explain(model: EnvironmentModel) -> dict[str, Any]:
         "selector": {"meaning": str(selector), **selector.to_dict()},
         "values": {field: {"value": value, "origin": _origin(field, model)} for field, value in values},
         "settings": dict(_leaves(model.settings.model_dump(by_alias=True, exclude_unset=True), "")),
+        **_batch_results(model),
     }
+
+
+def _batch_results(model: EnvironmentModel) -> dict[str, Any]:
+    """Return the batch DAG's outline, and the pod's manifest where there is a pod."""
+    from airflow_mlops_provider.dag_factory.outline import build_outline
+    from airflow_mlops_provider.dag_factory.pod_preview import build_pod_preview
+
+    if model.batch is None:
+        return {}
+    outline = {"batch_dag": build_outline(model, model.batch)}
+    if model.settings.runner == "local":
+        return outline
+    pod = build_pod_preview(model, model.batch)
+    own = {*model.settings.env, *model.batch.env}
+    for container in pod["spec"]["containers"]:
+        container["env"] = [
+            {**item, "value": _HIDDEN} if item["name"] in own and "value" in item else item for item in container["env"]
+        ]
+    return {**outline, "pod": pod}
+
+
+def _model_now(model: EnvironmentModel) -> dict[str, Any]:
+    """Return the model that would be used now, or ``{"unknown": "why"}``."""
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        return {"unknown": "MLFLOW_TRACKING_URI names no server to ask"}
+    from airflow_mlops_provider.hooks.mlflow_client import resolve_model
+    from airflow_mlops_provider.hooks.mlflow_settings import MLflowSettings
+
+    try:
+        settings = MLflowSettings.from_environment()
+        quick = replace(settings, timeout_seconds=_MLFLOW_SECONDS, total_seconds=_MLFLOW_SECONDS)
+        return resolve_model(quick, model.selector()).to_dict()
+    except (MLOpsProviderError, ValueError) as error:
+        return {"unknown": str(error)}
 
 
 def _origin(field: str, model: EnvironmentModel) -> str:
@@ -90,13 +132,36 @@ def _as_text(explained: dict[str, Any]) -> str:
             f"{explained['model']} in {explained['environment']}, declared in {explained['file']}",
             f"DAGs: {', '.join(explained['dags'])}",
             f"Model used: {explained['selector']['meaning']}",
+            f"Model now: {_now_as_text(explained['model_now'])}",
             "",
             *_table(rows),
             "",
             f"What the platform says of {explained['environment']}:",
             *_table([(field, value, "") for field, value, _ in settings]),
+            *_results_as_text(explained),
         ]
     )
+
+
+def _now_as_text(now: dict[str, Any]) -> str:
+    if "unknown" in now:
+        return f"unknown; {now['unknown']}"
+    return f"{now['uri']} (run {now['run_id']}, {now['digest']})"
+
+
+def _results_as_text(explained: dict[str, Any]) -> Iterator[str]:
+    if outline := explained.get("batch_dag"):
+        yield from ("", f"DAG {outline['dag_id']}:", f"  starts   {outline['starts']}")
+        for task in outline["tasks"]:
+            times = f", {task['instances']} at once" if task["instances"] > 1 else ""
+            after = f", after {', '.join(task['after'])}" if task["after"] else ""
+            yield f"  task     {task['task_id']} ({task['operator']}{times}{after})"
+        yield f"  updates  asset {outline['reports']}"
+    if pod := explained.get("pod"):
+        import yaml
+
+        text = yaml.safe_dump(pod, sort_keys=False, allow_unicode=True, width=1000)
+        yield from ("", "Pod of the task score:", *(f"  {line}" for line in text.splitlines()))
 
 
 def _shown(value: Any) -> str:

@@ -8,7 +8,7 @@ Standard: https://kubernetes.io/docs/concepts/security/pod-security-standards/ (
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from airflow_mlops_provider.manifests.contract import CREDENTIAL_NAMES
@@ -91,6 +91,89 @@ def build_resources(cpu: str | None, memory: str | None, gpu: int = 0) -> dict[s
     if gpu:
         amounts["nvidia.com/gpu"] = str(gpu)
     return {"requests": dict(amounts), "limits": dict(amounts)} if amounts else {}
+
+
+def build_pod_manifest(
+    arguments: Mapping[str, Any],
+    *,
+    contract: Mapping[str, str],
+    annotations: Mapping[str, str],
+    volumes: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Return the pod that the batch operator asks for, apart from what Airflow adds: a suffix to its name, labels of
+    the task instance.
+
+    :param arguments: of the operator, as JSON types; what is not asked for is absent.
+    :param contract: variables of :func:`~airflow_mlops_provider.manifests.contract.build_contract`.
+    :param annotations: those that the operator adds when it runs.
+    :param volumes: ``{"claim": "shared-data", "mount_path": "/data", "read_only": True}``.
+    """
+    spec = {
+        "containers": [_build_container(arguments, contract, volumes)],
+        "restartPolicy": "Never",
+        "hostNetwork": False,
+        "securityContext": hardened_pod_security_context(),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "serviceAccountName": arguments.get("service_account_name"),
+        "nodeSelector": arguments.get("node_selector"),
+        "tolerations": arguments.get("tolerations"),
+        "imagePullSecrets": [{"name": name} for name in arguments.get("image_pull_secrets", "").split(",") if name],
+        "volumes": [
+            *({"name": item["claim"], "persistentVolumeClaim": _claim(item)} for item in volumes),
+            *([] if _mounts_tmp(volumes) else [{"name": TMP_VOLUME, "emptyDir": {}}]),
+        ],
+    }
+    metadata = {
+        "name": arguments["name"],
+        "namespace": arguments.get("namespace"),
+        "labels": arguments.get("labels"),
+        "annotations": {**arguments.get("annotations", {}), **annotations},
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": _asked_for(metadata), "spec": _asked_for(spec)}
+
+
+def _build_container(
+    arguments: Mapping[str, Any], contract: Mapping[str, str], volumes: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    own = arguments.get("env_vars", {})
+    credentials = arguments.get("mlflow_credentials")
+    env = [
+        *({"name": name, "value": value} for name, value in own.items()),
+        *build_env_vars(contract),
+        *(build_credential_env_vars(credentials["secret"], credentials.get("keys")) if credentials else []),
+        *([] if "HOME" in own else [{"name": "HOME", "value": TMP_PATH}]),
+    ]
+    mounts = [
+        {"name": item["claim"], "mountPath": item["mount_path"], "readOnly": item["read_only"]} for item in volumes
+    ]
+    tmp = [] if _mounts_tmp(volumes) else [{"name": TMP_VOLUME, "mountPath": TMP_PATH}]
+    container = {
+        "name": "base",  # KubernetesPodOperator.BASE_CONTAINER_NAME
+        "image": arguments.get("image"),
+        "imagePullPolicy": arguments.get("image_pull_policy"),
+        "command": arguments.get("cmds"),
+        "args": arguments.get("arguments"),
+        "env": env,
+        "resources": arguments.get("container_resources"),
+        "securityContext": hardened_container_security_context(),
+        "terminationMessagePath": RESULT_PATH,
+        "terminationMessagePolicy": "File",
+        "volumeMounts": [*mounts, *tmp],
+    }
+    return _asked_for(container)
+
+
+def _claim(volume: Mapping[str, Any]) -> dict[str, Any]:
+    return {"claimName": volume["claim"], "readOnly": volume["read_only"]}
+
+
+def _mounts_tmp(volumes: Sequence[Mapping[str, Any]]) -> bool:
+    return any(item["mount_path"] == TMP_PATH for item in volumes)
+
+
+def _asked_for(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value not in (None, [], {})}
 
 
 def parse_result(message: str | None) -> tuple[Any, str | None]:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models" / "broken.yaml").write_text("model: [")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AIRFLOW__MLOPS__ENVIRONMENTS_FILE", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 @pytest.mark.parametrize("model", ["churn", "models/churn.yaml"])
@@ -83,3 +86,56 @@ def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
         main(["explain", "churn"])
     assert stopped.value.code == 2
     assert "--env" in capsys.readouterr().err
+
+
+def test_dag_and_pod_that_result(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "every-field", "--env", "prod", "--output", "json"]) == 0
+    explained = json.loads(capsys.readouterr().out)
+    assert [task["task_id"] for task in explained["batch_dag"]["tasks"]] == ["resolve", "score", "done"]
+    assert explained["batch_dag"]["starts"] == "@daily (UTC)"
+    assert explained["batch_dag"]["reports"] == "prod.every-field.scores"
+    (container,) = explained["pod"]["spec"]["containers"]
+    variables = {item["name"]: item.get("value", item.get("valueFrom")) for item in container["env"]}
+    assert variables["MODE"] == variables["RUN"] == "(hidden)"
+    assert variables["MODEL_URI"] == "«resolved when the task runs»"
+    assert variables["MLFLOW_TRACKING_TOKEN"]["secretKeyRef"]["name"] == "mlflow-token"
+    assert explained["pod"]["spec"]["nodeSelector"] == {"pool": "prod"}
+
+
+def test_text_shows_dag_and_pod(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "every-field", "--env", "prod"]) == 0
+    text = capsys.readouterr().out
+    assert "  starts   @daily (UTC)\n" in text
+    assert "  task     score (MLflowModelBatchOperator, 2 at once, after resolve)\n" in text
+    assert "\nPod of the task score:\n  apiVersion: v1\n  kind: Pod\n" in text
+    assert main(["explain", "churn", "--env", "dev"]) == 0
+    text = capsys.readouterr().out
+    assert "MLflowModelLocalOperator" in text
+    assert "Pod of" not in text
+
+
+@pytest.mark.parametrize(
+    ("server", "why"),
+    [
+        ("", "MLFLOW_TRACKING_URI names no server to ask"),
+        ("http://127.0.0.1:9", "127.0.0.1:9"),
+        ("sqlite:///x", "sqlite"),
+    ],
+)
+def test_without_an_answer_it_says_why_and_succeeds(
+    server: str, why: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    assert main(["explain", "churn", "--env", "prod"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Model now: "))
+    assert line.startswith("Model now: unknown; ")
+    assert why in line
+
+
+def test_it_imports_no_airflow(tmp_path: Path) -> None:
+    program = (
+        "import sys; from airflow_mlops_provider.cli.main import main; main(['explain', 'churn', '--env', 'prod'])\n"
+        "sys.exit(str({'airflow', 'mlflow', 'kubernetes'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == "set()\n"
