@@ -13,11 +13,11 @@ import sys
 from collections.abc import Sequence
 
 from airflow_mlops_provider import __version__
-from airflow_mlops_provider.cli import demo, explain, resolve, run, schema, validate
+from airflow_mlops_provider.cli import admission_policy, demo, explain, resolve, run, schema, validate
 from airflow_mlops_provider.exceptions import MLOpsProviderError, TransientError
 
 #: In the order of ``--help``. A command module has ``register(subparsers)``, which sets ``run``: arguments → exit code.
-COMMANDS = (validate, explain, resolve, run, schema, demo)
+COMMANDS = (validate, explain, resolve, run, schema, admission_policy, demo)
 
 EXIT_NO = 1
 EXIT_UNREACHABLE = 2

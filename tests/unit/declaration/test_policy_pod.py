@@ -48,7 +48,7 @@ CONTAINER: dict[str, Any] = {
             "valueFrom": {"secretKeyRef": {"name": "mlflow-token", "key": "token", "optional": False}},
         },
     ],
-    "resources": {"limits": {"cpu": "2", "memory": "3Gi"}, "requests": {"cpu": "2", "memory": "3Gi"}},
+    "resources": {"limits": {"cpu": "2", "memory": "3Gi"}},
     "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
 }
 POD: dict[str, Any] = {
@@ -88,6 +88,11 @@ def test_the_pod_that_the_environment_means_is_allowed() -> None:
 
 
 SECOND = {**CONTAINER, "name": "second", "resources": {"limits": {"cpu": "100m", "memory": "64Mi"}}}
+NODE_AFFINITY = {
+    "requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": [{"matchExpressions": [{"key": "pool", "operator": "Exists"}]}]
+    }
+}
 SECRET_VARIABLE = [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "other", "key": "token"}}}]
 
 
@@ -103,7 +108,7 @@ SECRET_VARIABLE = [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "other",
         ("spec.nodeSelector", {"pool": "dev"}, "node_selector"),
         ("spec.nodeSelector", {"pool": "prod", "gpu": "yes"}, "node_selector"),
         ("spec.nodeName", "node-1", "node_selector"),
-        ("spec.affinity", {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}}, "node_selector"),
+        ("spec.affinity", {"nodeAffinity": NODE_AFFINITY}, "node_selector"),
         ("spec.tolerations", [{"operator": "Exists"}], "tolerations"),
         ("base.image", "docker.io/x" + DIGEST, "images"),
         ("base.image", "registry.example/teams/x:1", "require_digest"),
@@ -120,7 +125,7 @@ SECRET_VARIABLE = [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "other",
         ("base.resources.limits", {"cpu": "1e9", "memory": "1Gi"}, "max_cpu"),
         ("base.resources.limits", {"cpu": "1", "memory": "1Gi", "nvidia.com/gpu": "1"}, "max_gpu"),
         ("base.resources.limits", {"cpu": "1", "memory": "1Gi", "amd.com/gpu": "1"}, "max_gpu"),
-        ("spec.resourceClaims", [{"name": "gpu"}], "max_gpu"),
+        ("spec.resourceClaims", [{"name": "gpu", "resourceClaimName": "gpu"}], "max_gpu"),
         ("spec.resources", {"limits": {"cpu": "9"}}, "max_cpu"),
         ("spec.containers", [CONTAINER, SECOND], "max_cpu"),
         ("spec.initContainers", [{**SECOND, "restartPolicy": "Always"}], "max_cpu"),
@@ -145,7 +150,7 @@ SECRET_VARIABLE = [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "other",
         ("spec.hostPID", True, "host_namespaces"),
         ("spec.hostIPC", True, "host_namespaces"),
         ("base.ports", [{"containerPort": 80, "hostPort": 80}], "host_namespaces"),
-        ("base.securityContext.privileged", True, "restricted"),
+        ("base.securityContext", {"privileged": True, "capabilities": {"drop": ["ALL"]}}, "restricted"),
         ("base.securityContext.allowPrivilegeEscalation", None, "restricted"),
         ("base.securityContext.runAsUser", 0, "restricted"),
         ("base.securityContext.runAsNonRoot", False, "restricted"),
