@@ -167,6 +167,7 @@ class ModelTaskMixin:
             self.log.info("Keeping the model that the first try pinned: %s", model.uri)  # type: ignore[attr-defined]
             return model
         model = self.mlflow_hook.resolve_model(selector)
+        self.log.info("%s is %s (run %s, %s)", selector, model.uri, model.run_id, model.digest)  # type: ignore[attr-defined]
         if store is not None:
             store.set(_PIN_KEY, {**mark, "model": model.to_dict()})
         return model
