@@ -6,8 +6,9 @@ decided by the module of its kind. Reads files and Airflow's configuration, noth
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from airflow_mlops_provider.declaration.environment import Environments
 
+    _ReadEnvironments = Callable[[Path], Environments]
+
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -38,7 +41,8 @@ def load_model_dags(
     """Return the DAGs of one declaration, or of all in a directory.
 
     A broken file given by name raises, and Airflow shows the message as an import error of the DAG file. In a directory
-    a broken file harms none of the others: it becomes a DAG that says what is wrong and cannot run.
+    a broken file harms none of the others: it becomes a DAG that says what is wrong and cannot run. So does each of two
+    files that would make the same DAG.
 
     Relative paths start at the DAG file whose *globals* are given, otherwise at the working directory.
 
@@ -51,13 +55,7 @@ def load_model_dags(
     """
     place = _absolute(path, globals)
     environments = _absolute(environments, globals) if environments else None
-    if place.is_dir():
-        files = sorted(
-            file for suffix in _SUFFIXES for file in place.rglob(f"*{suffix}") if file.stem != "environments"
-        )
-        dags = {dag_id: dag for file in files for dag_id, dag in _dags_or_notice(file, environments).items()}
-    else:
-        dags = _dags_of(place, environments)
+    dags = _dags_in(place, environments) if place.is_dir() else _build(_load(place, environments, load_environments))
     if globals is not None:
         globals.update({dag_id.replace(".", "__"): dag for dag_id, dag in dags.items()})
     return dags
@@ -68,26 +66,70 @@ def _absolute(path: str | Path, module: MutableMapping[str, Any] | None) -> Path
     return base / path
 
 
-def _dags_of(file: Path, environments: str | Path | None) -> dict[str, DAG]:
+def _dags_in(directory: Path, environments: str | Path | None) -> dict[str, DAG]:
+    files = sorted(
+        file for suffix in _SUFFIXES for file in directory.rglob(f"*{suffix}") if file.stem != "environments"
+    )
+    read = cache(load_environments)  # one file for all, and never older than this call
+    loaded: dict[Path, tuple[EnvironmentModel, ...]] = {}
+    problems: dict[Path, str] = {}
+    for file in files:
+        try:
+            loaded[file] = _load(file, environments, read)
+        except DeclarationError as error:
+            problems[file] = str(error)
+    problems |= _duplicates(loaded)
+    dags: dict[str, DAG] = {}
+    for file in loaded.keys() - problems.keys():
+        try:
+            dags |= _build(loaded[file])
+        except DeclarationError as error:
+            problems[file] = str(error)
+    return dict(sorted(dags.items())) | _notices(directory, problems)
+
+
+def _duplicates(loaded: Mapping[Path, tuple[EnvironmentModel, ...]]) -> dict[Path, str]:
+    """Return the files that would overwrite one another's DAGs. Nobody can say which was meant, so none runs."""
+    from airflow_mlops_provider.declaration.collection import duplicate_problems, names_of
+
+    by_name = {models[0].file: file for file, models in loaded.items()}
+    names = [replace(names_of(models), file=models[0].file) for models in loaded.values()]
+    return {by_name[problem.file]: str(problem) for problem in duplicate_problems(names, same_dags=True)}
+
+
+def _notices(directory: Path, problems: Mapping[Path, str]) -> dict[str, DAG]:
+    from airflow_mlops_provider.dag_factory.notice import build_notice_dag
+
+    dags: dict[str, DAG] = {}
+    for file in sorted(problems):
+        name = file.relative_to(directory)
+        shown = name.with_suffix("") if name.suffix == _SUFFIXES[0] else name
+        dag = build_notice_dag(file, problems[file], name=shown.as_posix())
+        dags[dag.dag_id] = dag
+    return dags
+
+
+def _build(models: tuple[EnvironmentModel, ...]) -> dict[str, DAG]:
     # A worker that runs one task asks for one DAG.
     wanted = get_parsing_context().dag_id
-    shown = _path_in_repository(file)
     dags: dict[str, DAG] = {}
-    for model in _load(file, shown, environments):
+    for model in models:
         dag_id = model.dag_id("batch")
         if model.batch is not None and wanted in (None, dag_id):
             from airflow_mlops_provider.dag_factory.batch import build_batch_dag
 
-            dags[dag_id] = build_batch_dag(replace(model, file=shown), model.batch)
+            dags[dag_id] = build_batch_dag(model, model.batch)
     return dags
 
 
-def _load(file: Path, shown: str, environments: str | Path | None) -> tuple[EnvironmentModel, ...]:
+def _load(file: Path, environments: str | Path | None, read: _ReadEnvironments) -> tuple[EnvironmentModel, ...]:
+    shown = _path_in_repository(file)
     try:
-        return load_declaration(file, _environments_for(file, environments))
+        models = load_declaration(file, read(_environments_file(file, environments)))
     except DeclarationError as error:
         problems = [replace(item, file=shown) if item.file == str(file) else item for item in error.problems]
         raise type(error)(problems) from None
+    return tuple(replace(model, file=shown) for model in models)
 
 
 def _path_in_repository(file: Path) -> str:
@@ -97,18 +139,8 @@ def _path_in_repository(file: Path) -> str:
     return file.relative_to(root).as_posix()
 
 
-def _dags_or_notice(file: Path, environments: str | Path | None) -> dict[str, DAG]:
-    try:
-        return _dags_of(file, environments)
-    except DeclarationError as error:
-        from airflow_mlops_provider.dag_factory.notice import build_notice_dag
-
-        dag = build_notice_dag(file, str(error))
-        return {dag.dag_id: dag}
-
-
-def _environments_for(file: Path, given: str | Path | None) -> Environments:
+def _environments_file(file: Path, given: str | Path | None) -> Path:
     from airflow.sdk import conf
 
     configured = given or conf.get("mlops", "environments_file", fallback=None) or None
-    return load_environments(Path(configured) if configured else find_environments(file))
+    return Path(configured) if configured else find_environments(file)

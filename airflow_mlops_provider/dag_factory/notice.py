@@ -27,11 +27,14 @@ class BrokenDeclarationOperator(BaseOperator):
         raise AirflowFailException(self.problems)
 
 
-def build_notice_dag(file: Path, problems: str) -> DAG:
-    """Return the DAG ``broken.<file name>``, which shows *problems* on its page."""
+def build_notice_dag(file: Path, problems: str, *, name: str | None = None) -> DAG:
+    """Return the DAG ``broken.<name>``, which shows *problems* on its page.
+
+    :param name: tells apart what has the same file name; default: the file's, without its suffix.
+    """
     lines = "\n".join(f"    {line}" for line in problems.splitlines())
     with DAG(
-        f"broken.{label_value(file.stem)}",
+        f"broken.{label_value(name or file.stem)}",
         schedule=None,
         description=f"{file.name} cannot be used: {problems.splitlines()[0]}"[:250],
         doc_md=f"**{file.name} cannot be used.** Mend it and push again.\n\n{lines}\n",

@@ -61,16 +61,20 @@ def read_names(path: Path) -> DeclaredNames | None:
     return DeclaredNames(file=place.file, line=place.line, model=model.value, dag_ids=tuple(ids))
 
 
-def duplicate_problems(files: Iterable[DeclaredNames]) -> Iterator[Problem]:
-    """Yield a problem for every file whose model another file declares too."""
+def duplicate_problems(files: Iterable[DeclaredNames], *, same_dags: bool = False) -> Iterator[Problem]:
+    """Yield a problem for every file whose model another file declares too.
+
+    :param same_dags: only where both would make the same DAG.
+    """
     by_model: defaultdict[str, list[DeclaredNames]] = defaultdict(list)
     for names in files:
         by_model[names.model].append(names)
-    for first, *others in by_model.values():
-        for other in others:
-            yield _duplicate(other, first)
-        if others:
-            yield _duplicate(first, others[0])
+    for group in by_model.values():
+        for here in group:
+            for there in group:
+                if there is not here and (not same_dags or set(here.dag_ids) & set(there.dag_ids)):
+                    yield _duplicate(here, there)
+                    break
 
 
 def _duplicate(here: DeclaredNames, there: DeclaredNames) -> Problem:

@@ -208,6 +208,40 @@ def test_broken_file_in_a_directory_harms_nobody_and_is_seen(repository: Path) -
         notice.get_task("show_problems").execute({})
 
 
+def test_files_that_would_make_the_same_dag_are_named_on_both_sides(repository: Path) -> None:
+    for team in ("a", "b", "c"):
+        (repository / "models" / team).mkdir()
+    write(repository, "a/churn.yaml", CHURN)
+    write(repository, "b/churn.yaml", CHURN.replace("3 * * *", "4 * * *"))
+    write(repository, "c/churn.yaml", LOCAL)  # the same model, but in another environment
+    write(repository, "other.yaml", CHURN.replace("model: churn", "model: other"))
+    write(repository, "broken.yaml", "model: [")
+    write(repository, "broken.yml", "model: {")
+    dags = load_model_dags(repository / "models")
+    built = {dag_id for dag_id in dags if not dag_id.startswith("broken.")}
+    assert built == {"prod.other.batch", "dev.churn.batch"}
+    notices = {dag_id: dag.doc_md or "" for dag_id, dag in dags.items() if dag_id.startswith("broken.")}
+    assert len(notices) == 4
+    for here, there in (("a", "b"), ("b", "a")):
+        (text,) = (text for dag_id, text in notices.items() if dag_id.startswith(f"broken.{here}-churn"))
+        assert f"models/{here}/churn.yaml:3:1: model: 'churn' is also declared in models/{there}/churn.yaml:3" in text
+        assert str(repository) not in text
+
+
+def test_a_uri_that_airflow_refuses_harms_no_other_file(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk import Asset
+
+    def refuse(name: str | None = None, *, uri: str | None = None) -> Asset:
+        if uri:
+            raise ValueError("no bucket")
+        return Asset(str(name))
+
+    monkeypatch.setattr("airflow_mlops_provider.dag_factory.batch.Asset", refuse)
+    write(repository, "churn.yaml", CHURN)
+    write(repository, "x.yaml", CHURN.replace("model: churn", "model: x").replace(SCHEDULE, "when: s3:///x"))
+    assert set(load_model_dags(repository / "models")) == {"prod.churn.batch", "broken.x"}
+
+
 def test_globals_receive_the_dags_and_anchor_relative_paths(repository: Path) -> None:
     write(repository, "churn.yaml", CHURN)
     module = {"__file__": str(repository / "stub.py")}
