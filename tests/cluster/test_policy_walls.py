@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import json
+import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_mlops_provider.cli.admission_policy import build_objects
+from airflow_mlops_provider.declaration import load_environments
 from airflow_mlops_provider.declaration.environment import Environment
 from airflow_mlops_provider.declaration.pod_policy import check_pod
 from devcluster import Cluster
@@ -24,18 +28,21 @@ _LABEL = "airflow-mlops/environment"
 DIGEST = "@sha256:" + "0" * 64
 
 
-def _unit_cases() -> Any:
-    """The cases of the operator's wall: both walls are to say the same of the same pods."""
-    file = Path(__file__).parents[1] / "unit" / "declaration" / "test_policy_pod.py"
-    spec = importlib.util.spec_from_file_location("policy_pod_cases", file)
+def _unit_cases(place: str) -> Any:
+    """The cases of the other walls: all are to say the same of the same wishes."""
+    file = Path(__file__).parents[1] / "unit" / place
+    spec = importlib.util.spec_from_file_location(f"{file.stem}_cases", file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
 
-CASES = _unit_cases()
+CASES = _unit_cases("declaration/test_policy_pod.py")
+WISHES = _unit_cases("operators/test_policy_walls.py")
+OPERATOR_FIXTURES = _unit_cases("operators/conftest.py")
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +55,15 @@ def api(cluster: Cluster) -> Any:
 @pytest.fixture(scope="module")
 def wall(api: Any) -> Iterator[Environment]:
     """A namespace with the policies of one environment; its settings."""
+    with _installed(api, CASES.settings(namespace=f"walls-{uuid.uuid4().hex[:8]}")) as settings:
+        yield settings
+
+
+@contextmanager
+def _installed(api: Any, settings: Environment) -> Iterator[Environment]:
     from kubernetes import client
 
-    name = f"walls-{uuid.uuid4().hex[:8]}"
-    settings: Environment = CASES.settings(namespace=name)
+    name = str(settings.namespace)
     core, admission = client.CoreV1Api(api), client.AdmissionregistrationV1Api(api)
     core.create_namespace({"metadata": {"name": name}})
     for account in ("runner", "admin"):
@@ -62,14 +74,21 @@ def wall(api: Any) -> Iterator[Environment]:
             admission.create_validating_admission_policy(item)
         else:
             admission.create_validating_admission_policy_binding(item)
-    _await(lambda: _refusal(api, settings, CASES.changed("base.image", "docker.io/x:1")), "the policy never took hold")
-    yield settings
-    for item in objects:
-        if item["kind"] == "ValidatingAdmissionPolicy":
-            admission.delete_validating_admission_policy(item["metadata"]["name"])
-        else:
-            admission.delete_validating_admission_policy_binding(item["metadata"]["name"])
-    core.delete_namespace(name)
+    try:
+        probe = CASES.changed("base.image", "docker.io/x:1")
+        for label, policy in ((name, f"mlops-environment-{name}"), ("other", f"mlops-namespace-{name}")):
+            _await(
+                lambda label=label, policy=policy: policy in str(_refusal(api, settings, probe, label)),
+                f"{policy} never took hold",
+            )
+        yield settings
+    finally:
+        for item in objects:
+            if item["kind"] == "ValidatingAdmissionPolicy":
+                admission.delete_validating_admission_policy(item["metadata"]["name"])
+            else:
+                admission.delete_validating_admission_policy_binding(item["metadata"]["name"])
+        core.delete_namespace(name)
 
 
 def _await(condition: Any, message: str) -> None:
@@ -211,3 +230,40 @@ def exact(api: Any, wall: Environment) -> Iterator[Environment]:
         _await(lambda probe=probe, wanted=wanted: bool(_refusal(api, wall, probe)) is wanted, "no change")
         if after is settings:
             yield settings
+
+
+@pytest.fixture(scope="module")
+def platform(api: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], Environment]]:
+    """The platform's settings of the table of all walls, as written and as read, installed."""
+    written = {**WISHES.PLATFORM, "namespace": f"walls-{uuid.uuid4().hex[:8]}"}
+    file = WISHES.write_environments(tmp_path_factory.mktemp("platform") / "environments.yaml", written)
+    with _installed(api, load_environments(file)["prod"]) as settings:
+        yield written, settings
+
+
+def _wishes() -> list[Any]:
+    rows = [WISHES.ALLOWED, *(row for row in WISHES.ROWS if WISHES.POD in row.judged)]
+    return [pytest.param(row, id=f"{index}-{row.rule or 'allowed'}") for index, row in enumerate(rows)]
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("row", _wishes())
+def test_pod_of_a_forbidden_declaration_is_refused(
+    row: Any,
+    platform: tuple[dict[str, Any], Environment],
+    cluster: Cluster,
+    api: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The pod that the operator would create, had every wall before this one let it through."""
+    extra = {"kube_config_path": str(cluster.kubeconfig)}
+    monkeypatch.setenv("AIRFLOW_CONN_K8S_PROD", json.dumps({"conn_type": "kubernetes", "extra": extra}))
+    monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_PROD", json.dumps({"conn_type": "mlflow", "host": "http://127.0.0.1:9"}))
+    monkeypatch.delenv(WISHES.FILE_SETTING, raising=False)
+    (written, settings), context = platform, OPERATOR_FIXTURES.build_context()
+    task = WISHES.build_task(row, written, tmp_path, dict(OPERATOR_FIXTURES.MODEL))
+    task._hand_over(task.pin_model(context), context)
+    pod = api.sanitize_for_serialization(task.build_pod_request_obj(context))
+    refusal = _refusal(api, settings, pod)
+    assert (f"[{row.rule}]" in str(refusal)) if row.rule else refusal is None

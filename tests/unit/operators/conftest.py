@@ -68,9 +68,8 @@ def api_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[li
     server.server_close()
 
 
-@pytest.fixture
-def context() -> dict[str, Any]:
-    """As much of a task's context as the operators read."""
+def build_context() -> dict[str, Any]:
+    """Return as much of a task's context as the operators read."""
     noon = datetime(2026, 1, 2, 12, tzinfo=UTC)
     instance = SimpleNamespace(
         xcom_push=lambda **_: None,
@@ -90,6 +89,11 @@ def context() -> dict[str, Any]:
         "dag": SimpleNamespace(dag_id="d"),
         "logical_date": noon,
     }
+
+
+@pytest.fixture
+def context() -> dict[str, Any]:
+    return build_context()
 
 
 @pytest.fixture
