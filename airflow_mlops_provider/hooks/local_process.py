@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections import deque
@@ -107,7 +108,9 @@ class LocalProcess:
             raise RunnerError(f"{self._command[0]} was not started because {self._stopped_because}")
         result_file = directory / "return.json"
         inherited = {name: os.environ[name] for name in INHERITED_NAMES if name in os.environ}
-        own = {"HOME": str(directory), "TMPDIR": str(directory), RESULT_PATH_NAME: str(result_file)}
+        # Programs installed beside this Python are found even where nobody activated its environment.
+        programs = os.pathsep.join([inherited.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+        own = {"PATH": programs, "HOME": str(directory), "TMPDIR": str(directory), RESULT_PATH_NAME: str(result_file)}
         try:
             self._process = subprocess.Popen(
                 self._command,

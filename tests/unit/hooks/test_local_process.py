@@ -53,6 +53,13 @@ def test_workers_own_environment_stays_outside(monkeypatch: pytest.MonkeyPatch) 
     assert "MODEL_URI" in lines[0]
 
 
+def test_program_beside_this_python_is_found_without_activation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    lines: list[str] = []
+    LocalProcess(["mlops-runtime", "--help"], {}, lines.append).run()
+    assert any("score" in line for line in lines)
+
+
 def test_failure_carries_exit_code_and_last_lines() -> None:
     with pytest.raises(RunnerError, match=r"exit code 3.*\n.*column 'age' is missing"):
         run_python("import sys; print(\"column 'age' is missing\"); sys.exit(3)")
