@@ -153,7 +153,7 @@ def _results_as_text(explained: dict[str, Any]) -> Iterator[str]:
     if outline := explained.get("batch_dag"):
         yield from ("", f"DAG {outline['dag_id']}:", f"  starts   {outline['starts']}")
         for task in outline["tasks"]:
-            times = f", {task['instances']} at once" if task["instances"] > 1 else ""
+            times = f", {task['instances']} instances" if task["instances"] > 1 else ""
             after = f", after {', '.join(task['after'])}" if task["after"] else ""
             yield f"  task     {task['task_id']} ({task['operator']}{times}{after})"
         yield f"  updates  asset {outline['reports']}"

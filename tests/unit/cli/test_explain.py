@@ -106,7 +106,7 @@ def test_text_shows_dag_and_pod(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "every-field", "--env", "prod"]) == 0
     text = capsys.readouterr().out
     assert "  starts   @daily (UTC)\n" in text
-    assert "  task     score (MLflowModelBatchOperator, 2 at once, after resolve)\n" in text
+    assert "  task     score (MLflowModelBatchOperator, 2 instances, after resolve)\n" in text
     assert "\nPod of the task score:\n  apiVersion: v1\n  kind: Pod\n" in text
     assert main(["explain", "churn", "--env", "dev"]) == 0
     text = capsys.readouterr().out
