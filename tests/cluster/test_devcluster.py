@@ -38,11 +38,6 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Cluster:
-    return ensure_cluster()
-
-
-@pytest.fixture(scope="module")
 def layout() -> Layout:
     return Layout.from_environment()
 
@@ -230,7 +225,7 @@ def test_api_server_refuses_strangers(cluster: Cluster, layout: Layout) -> None:
 
 
 @pytest.fixture
-def own_instance() -> Iterator[Layout]:
+def own_instance(cluster: Cluster) -> Iterator[Layout]:
     """An instance of this test's own; whatever the test did to it, it is gone afterwards."""
     environ = {"MLOPS_DEVCLUSTER_INSTANCE": "7"}
     layout = Layout.from_environment({**os.environ, **environ})
@@ -239,7 +234,7 @@ def own_instance() -> Iterator[Layout]:
     assert _devcluster("down", **environ).returncode == 0
 
 
-def test_life_of_a_cluster_from_two_ups_at_once_to_nothing_left(own_instance: Layout, cluster: Cluster) -> None:
+def test_life_of_a_cluster_from_two_ups_at_once_to_nothing_left(own_instance: Layout) -> None:
     layout, environ = own_instance, {"MLOPS_DEVCLUSTER_INSTANCE": "7"}
     with ThreadPoolExecutor() as pool:
         ups = list(pool.map(lambda _: _devcluster("up", **environ), range(2)))
