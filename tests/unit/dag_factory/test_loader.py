@@ -184,6 +184,7 @@ def test_trigger_form_offers_versions_only_for_registered_models(repository: Pat
     file = write(repository, "churn.yaml", CHURN + "registered_model: churn_gbm\n")
     registered = load_model_dags(file)["prod.churn.batch"]
     assert {"model_version", "model_alias"} < set(registered.params)
+    registered.params.validate()
     assert all(value is None for value in registered.params.dump().values())
 
 
