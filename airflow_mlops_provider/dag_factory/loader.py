@@ -6,9 +6,9 @@ decided by the module of its kind. Reads files and Airflow's configuration, noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from airflow.sdk import DAG
 
     from airflow_mlops_provider.declaration.environment import Environments
-
-    _ReadEnvironments = Callable[[Path], Environments]
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -55,7 +53,7 @@ def load_model_dags(
     """
     place = _absolute(path, globals)
     environments = _absolute(environments, globals) if environments else None
-    dags = _dags_in(place, environments) if place.is_dir() else _build(_load(place, environments, load_environments))
+    dags = _dags_in(place, environments) if place.is_dir() else _build(_load(place, environments))
     if globals is not None:
         globals.update({dag_id.replace(".", "__"): dag for dag_id, dag in dags.items()})
     return dags
@@ -70,12 +68,11 @@ def _dags_in(directory: Path, environments: str | Path | None) -> dict[str, DAG]
     files = sorted(
         file for suffix in _SUFFIXES for file in directory.rglob(f"*{suffix}") if file.stem != "environments"
     )
-    read = cache(load_environments)  # one file for all, and never older than this call
     loaded: dict[Path, tuple[EnvironmentModel, ...]] = {}
     problems: dict[Path, str] = {}
     for file in files:
         try:
-            loaded[file] = _load(file, environments, read)
+            loaded[file] = _load(file, environments)
         except DeclarationError as error:
             problems[file] = str(error)
     problems |= _duplicates(loaded)
@@ -122,10 +119,10 @@ def _build(models: tuple[EnvironmentModel, ...]) -> dict[str, DAG]:
     return dags
 
 
-def _load(file: Path, environments: str | Path | None, read: _ReadEnvironments) -> tuple[EnvironmentModel, ...]:
+def _load(file: Path, environments: str | Path | None) -> tuple[EnvironmentModel, ...]:
     shown = _path_in_repository(file)
     try:
-        models = load_declaration(file, read(_environments_file(file, environments)))
+        models = load_declaration(file, _read_environments(_environments_file(file, environments)))
     except DeclarationError as error:
         problems = [replace(item, file=shown) if item.file == str(file) else item for item in error.problems]
         raise type(error)(problems) from None
@@ -137,6 +134,18 @@ def _path_in_repository(file: Path) -> str:
     must not make the DAG differ too."""
     root = next((parent for parent in file.parents if (parent / ".git").exists()), file.parent.parent)
     return file.relative_to(root).as_posix()
+
+
+def _read_environments(file: Path) -> Environments:
+    """Return the platform's file, read once for all declarations that are parsed in this process."""
+    state = file.stat() if file.is_file() else None
+    return _environments_at(file, state.st_mtime_ns, state.st_size) if state else load_environments(file)
+
+
+@lru_cache(maxsize=8)
+def _environments_at(file: Path, mtime_ns: int, size_bytes: int) -> Environments:
+    """The file in one state: another time or size is another key."""
+    return load_environments(file)
 
 
 def _environments_file(file: Path, given: str | Path | None) -> Path:
