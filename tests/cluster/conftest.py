@@ -21,6 +21,8 @@ from devcluster import Cluster, DevclusterError, ensure_cluster
 CLAIM = "scoring-data"
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
 FAULT_DAGS = Path(__file__).with_name("dags")
+#: Stands in every MLflow connection of these tests; ``test_secrets`` looks for it afterwards.
+CANARY_TOKEN = "canary-3f9d1c7e5b"
 COMMIT = "5c1e0b4e7d3f4b7f9d2a6c8e1f0a9b8c7d6e5f40"
 
 
@@ -192,7 +194,7 @@ def road(
     environments.write_text(yaml.safe_dump(_environments(cluster, storage, mlflow_server)))
     repository = BareRepository(directory / "git")
     kubernetes = _kubernetes(cluster.kubeconfig, str(cluster.image))
-    mlflow = {"conn_type": "mlflow", "host": mlflow_server.url}
+    mlflow = {"conn_type": "mlflow", "host": mlflow_server.url, "password": CANARY_TOKEN}
     # The examples as they are, but for the platform's file.
     examples = Path(shutil.copytree(EXAMPLES, directory / "examples"))
     (examples / "environments.yaml").write_text(environments.read_text())
