@@ -57,7 +57,13 @@ def test_terminated_task_is_never_a_success(kube: Any, road: Road, kind: str, ou
 
     os.kill(task["pid"], signal.SIGTERM)
 
-    assert_ends(road, name, run_id, outcome)
+    try:
+        assert_ends(road, name, run_id, outcome)
+        (pod,) = pods(kube, road, name)
+        assert pod.metadata.deletion_timestamp is not None
+    finally:
+        for pod in pods(kube, road, name):
+            kube.patch_namespaced_pod(pod.metadata.name, road.storage.namespace, {"metadata": {"finalizers": None}})
     wait_for(lambda: not pods(kube, road, name), 60)
     if kind == "ours":
         assert "told to stop" in "\n".join(road.airflow.logs(f"mends.{name}", run_id, "pod"))

@@ -36,6 +36,10 @@ RESULT = "echo '{\"rows\": 3}' > /airflow/xcom/return.json"
 SIDECAR = {"xcom_sidecar_container_security_context": hardened_container_security_context(65532)}
 
 
+#: Keeps a deleted pod readable until the test lets it go: whether the plain operator still finds it would be chance.
+HELD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"finalizers": ["example.com/held-by-test"]}}
+
+
 class DieOnce(KubernetesPodOperatorCallback):
     """Kill the task process of the first try the moment its pod exists."""
 
@@ -55,7 +59,7 @@ def make(name: str, operator: Any, **arguments: Any) -> None:
 for kind, operator, own in (("plain", KubernetesPodOperator, {}), ("ours", MLflowModelBatchOperator, OURS)):
     for mode, deferrable in (("sync", False), ("deferrable", True)):
         common = {**own, "deferrable": deferrable}
-        make(f"terminated-{kind}-{mode}", operator, arguments=["sleep 120"], **common)
+        make(f"terminated-{kind}-{mode}", operator, arguments=["sleep 120"], pod_template_dict=HELD, **common)
         lossy = {"kubernetes_conn_id": "k8s_lossy", "arguments": ["sleep 5"]}
         make(f"lost-reply-{kind}-{mode}", operator, **common, **lossy)
     dying = {**own, "deferrable": True, "callbacks": [DieOnce], "arguments": [RESULT]}
