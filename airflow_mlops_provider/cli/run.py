@@ -63,7 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _program(
     model: EnvironmentModel, batch: BatchSpec, arguments: argparse.Namespace
 ) -> tuple[list[str], dict[str, str]]:
-    from airflow_mlops_provider.dag_factory.pod_arguments import STANDARD_COMMAND, program_variables
+    from airflow_mlops_provider.dag_factory.pod_arguments import program_variables
+    from airflow_mlops_provider.declaration.standard_runtime import STANDARD_COMMAND
     from airflow_mlops_provider.hooks.mlflow_client import MLflowClient
     from airflow_mlops_provider.hooks.mlflow_settings import MLflowSettings
     from airflow_mlops_provider.manifests.contract import build_contract

@@ -10,11 +10,9 @@ from typing import Any
 
 from airflow_mlops_provider.declaration.loader import EnvironmentModel
 from airflow_mlops_provider.declaration.model import BatchSpec
+from airflow_mlops_provider.declaration.standard_runtime import STANDARD_COMMAND
 from airflow_mlops_provider.manifests.batch_pod import build_resources
 from airflow_mlops_provider.manifests.naming import DECLARATION_ANNOTATION, ownership_labels
-
-#: Entry point of the standard runtime image.
-STANDARD_COMMAND = ("mlops-runtime", "score")
 
 
 def build_pod_arguments(model: EnvironmentModel, batch: BatchSpec) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
 from airflow_mlops_provider.declaration.environment import Environment, VolumeClaim
 from airflow_mlops_provider.declaration.node import Path
@@ -23,10 +23,9 @@ from airflow_mlops_provider.declaration.policy import (
     steers_a_process,
 )
 from airflow_mlops_provider.declaration.quantity import cpu_millicores, memory_bytes
+from airflow_mlops_provider.declaration.standard_runtime import STANDARD_COMMAND
 from airflow_mlops_provider.declaration.wording import quoted
 
-#: The program that scores where no command is allowed.
-STANDARD_COMMAND: Final = ("mlops-runtime", "score")
 #: Everything else that a container may ask for is a device, except storage and huge pages:
 #: https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/
 _READERS = {"cpu": cpu_millicores, "memory": memory_bytes}

@@ -7,10 +7,11 @@ installations: a model is code, and here it runs with the worker's user. Does I/
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from airflow_mlops_provider.declaration.standard_runtime import STANDARD_COMMAND
 from airflow_mlops_provider.links.mlflow import MLflowModelLink, MLflowRunLink
 from airflow_mlops_provider.manifests.contract import check_extra_names
 from airflow_mlops_provider.operators.model_task import ModelArgument, ModelTaskMixin, permanent_errors_fail
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_mlops_provider.hooks.local_process import LocalProcess
-
-DEFAULT_COMMAND: Final = ("mlops-runtime", "score")
 
 
 class MLflowModelLocalOperator(ModelTaskMixin, BaseOperator):
@@ -53,7 +52,7 @@ class MLflowModelLocalOperator(ModelTaskMixin, BaseOperator):
         partition: int = 0,
         partitions: int = 1,
         use_run_params: bool = False,
-        command: Sequence[str] = DEFAULT_COMMAND,
+        command: Sequence[str] = STANDARD_COMMAND,
         env_vars: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from airflow_mlops_provider.dag_factory.pod_arguments import STANDARD_COMMAND as FACTORY_COMMAND
 from airflow_mlops_provider.declaration.environment import Environment
 from airflow_mlops_provider.declaration.pod_policy import STANDARD_COMMAND, check_pod, check_process, check_task
-from airflow_mlops_provider.operators.local import DEFAULT_COMMAND
+from airflow_mlops_provider.operators.local import STANDARD_COMMAND as DEFAULT_COMMAND
 
 STANDARD_IMAGE = "registry.example/runtime:1"
 SETTINGS: dict[str, Any] = {

@@ -1,0 +1,8 @@
+"""What the standard runtime image runs where a declaration names no command of its own. No I/O."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Policy, factory and operators mean the same program by it.
+STANDARD_COMMAND: Final = ("mlops-runtime", "score")
