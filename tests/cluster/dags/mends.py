@@ -63,7 +63,10 @@ for kind, operator, own in (("plain", KubernetesPodOperator, {}), ("ours", MLflo
         lossy = {"kubernetes_conn_id": "k8s_lossy", "arguments": ["sleep 5"]}
         make(f"lost-reply-{kind}-{mode}", operator, **common, **lossy)
     dying = {**own, "deferrable": True, "callbacks": [DieOnce], "arguments": [RESULT]}
-    retry = {"retries": 1, "retry_delay": timedelta(seconds=5)}
+    # Long enough for the container to be over when the second try looks: the failure is about a pod that is. (A pod that
+    # ends within the second of the deferral meets another one, Airflow's own: the executor's word on the first process
+    # arrives after the task was queued again, and the scheduler fails the task.)
+    retry = {"retries": 1, "retry_delay": timedelta(seconds=20)}
     sidecar = {"do_xcom_push": True, **({"xcom_sidecar": True} if own else {}), **SIDECAR}
     make(f"early-end-{kind}-sidecar", operator, **dying, **retry, **sidecar)
 dying = {**OURS, "callbacks": [DieOnce], "arguments": [RESULT]}
