@@ -10,8 +10,13 @@
     │   ├── AmbiguousModelError     several do, and the declaration says not to guess
     │   ├── ModelChangedError       what was pinned is no longer what lies there (deleted run, other digest)
     │   ├── AccessDeniedError       401 or 403
-    │   └── NotMLflowError          something answers, but it is not an MLflow server
+    │   ├── NotMLflowError          something answers, but it is not an MLflow server
+    │   ├── ConflictError           an object in the cluster, or a field of it, is somebody else's
+    │   ├── IncompatibleRuntimeError  the serving runtime cannot run this model
+    │   ├── DeploymentFailedError   the cluster shows that this rollout will not succeed
+    │   └── PredictionFailedError   the endpoint's answer is an error, or not what was asked for
     ├── TransientError              unreachable, 429, 5xx: Airflow retries
+    │   └── DeploymentTimeoutError  not ready in time, and nothing says why: waiting longer may help
     └── RunnerError                 the program that applied the model failed or was stopped: Airflow retries
 
 Bad arguments are ``ValueError``. The module does no I/O and imports nothing of the project.
@@ -102,6 +107,26 @@ class AccessDeniedError(PermanentError):
 
 class NotMLflowError(PermanentError):
     """Something answers at the address, but it does not speak MLflow's REST API."""
+
+
+class ConflictError(PermanentError):
+    """An object in the cluster is not ours, or somebody else owns a field of it. The message names them."""
+
+
+class IncompatibleRuntimeError(PermanentError):
+    """The serving runtime lacks what the model needs, or is not there. Found before anything is deployed."""
+
+
+class DeploymentFailedError(PermanentError):
+    """A rollout cannot succeed as it is. The first line is the cause; events, conditions and logs follow."""
+
+
+class PredictionFailedError(PermanentError):
+    """An endpoint answered with an error, too late, or with something else than was asked for."""
+
+
+class DeploymentTimeoutError(TransientError):
+    """A rollout was not ready in time, without evidence that it never will be."""
 
 
 class RunnerError(MLOpsProviderError):
