@@ -49,7 +49,7 @@ def build_objects(environments: Mapping[str, Environment]) -> list[dict[str, Any
 
 
 def _as_json(settings: Environment) -> dict[str, Any]:
-    from airflow_mlops_provider.declaration.policy import allowed_uri_schemes, commands_allowed
+    from airflow_mlops_provider.declaration.rules import allowed_uri_schemes, commands_allowed
 
     values = settings.model_dump(mode="json", by_alias=True)
     values["allow"] |= {

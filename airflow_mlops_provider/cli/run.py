@@ -17,8 +17,8 @@ from airflow_mlops_provider.cli.chosen_model import add_model_arguments, load_ch
 from airflow_mlops_provider.exceptions import PermanentError
 
 if TYPE_CHECKING:
+    from airflow_mlops_provider.declaration.batch_spec import BatchSpec
     from airflow_mlops_provider.declaration.loader import EnvironmentModel
-    from airflow_mlops_provider.declaration.model import BatchSpec
 
 _NAME = re.compile(r"\{\{-?\s*(\w+)\s*-?\}\}")
 

@@ -17,8 +17,8 @@ from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, Param
 from airflow_mlops_provider.dag_factory.document import build_document
 from airflow_mlops_provider.dag_factory.outline import DONE_TASK, RESOLVE_TASK, SCORE_TASK, asset_name
 from airflow_mlops_provider.dag_factory.pod_arguments import build_pod_arguments, program_variables
+from airflow_mlops_provider.declaration.batch_spec import BatchSpec
 from airflow_mlops_provider.declaration.loader import EnvironmentModel
-from airflow_mlops_provider.declaration.model import BatchSpec
 from airflow_mlops_provider.declaration.standard_runtime import STANDARD_COMMAND
 from airflow_mlops_provider.exceptions import DeclarationError, Problem
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from airflow_mlops_provider.dag_factory.outline import build_outline
+from airflow_mlops_provider.declaration.batch_spec import BatchSpec
 from airflow_mlops_provider.declaration.loader import EnvironmentModel
-from airflow_mlops_provider.declaration.model import BatchSpec
 
 
 def build_document(model: EnvironmentModel, batch: BatchSpec) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final, TypedDict
 
+from airflow_mlops_provider.declaration.batch_spec import BatchSpec
 from airflow_mlops_provider.declaration.loader import EnvironmentModel
-from airflow_mlops_provider.declaration.model import BatchSpec
 from airflow_mlops_provider.declaration.wording import choices
 
 RESOLVE_TASK: Final = "resolve"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_mlops_provider.declaration.batch_spec import BatchSpec
 from airflow_mlops_provider.declaration.loader import EnvironmentModel
-from airflow_mlops_provider.declaration.model import BatchSpec
 from airflow_mlops_provider.declaration.standard_runtime import STANDARD_COMMAND
 from airflow_mlops_provider.manifests.batch_pod import build_resources
 from airflow_mlops_provider.manifests.naming import DECLARATION_ANNOTATION, ownership_labels

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from airflow_mlops_provider.dag_factory.pod_arguments import build_pod_arguments
+from airflow_mlops_provider.declaration.batch_spec import BatchSpec
 from airflow_mlops_provider.declaration.loader import EnvironmentModel
-from airflow_mlops_provider.declaration.model import BatchSpec
 from airflow_mlops_provider.manifests.batch_pod import build_model_annotations, build_pod_manifest
 from airflow_mlops_provider.manifests.contract import build_contract
 from airflow_mlops_provider.manifests.naming import (

@@ -18,6 +18,7 @@ from airflow_mlops_provider.declaration.field_types import (
     Duration,
     Image,
     Line,
+    Link,
     Memory,
     Slug,
     Strict,
@@ -130,6 +131,12 @@ class Allow(Strict):
     max_gpu: int = Field(0, ge=0, description="Most GPUs of one pod.")
     max_partitions: int = Field(100, ge=1, description="Most pods of one job.")
     max_replicas: int | None = Field(None, ge=1, description="Most pods of one online service.")
+    runtimes: tuple[DnsLabel, ...] = Field((), description="ServingRuntimes that online services may name.")
+    logger_urls: tuple[Link, ...] = Field(
+        (), description="Addresses, or what they start with, that requests and answers may be copied to."
+    )
+    notifiers: tuple[Slug, ...] = Field((), description="Notifiers that declarations may name.")
+    templates: tuple[Slug, ...] = Field((), description="Templates that declarations may extend.")
     jinja: tuple[Line, ...] = Field(
         (), description="Expressions allowed between {{ and }}, each as written: ds, run_id."
     )

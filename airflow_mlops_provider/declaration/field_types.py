@@ -160,6 +160,18 @@ def _to_duration(value: object) -> timedelta:
     return quantity.parse_duration(value)
 
 
+def duration_between(least: timedelta, most: timedelta) -> AfterValidator:
+    """Return what refuses a shorter or longer duration."""
+
+    def check(value: timedelta) -> timedelta:
+        if not least <= value <= most:
+            lower = "longer than 0s" if least < timedelta(seconds=1) else f"at least {quantity.format_duration(least)}"
+            raise refuse(f"must be {lower} and at most {quantity.format_duration(most)}")
+        return value
+
+    return AfterValidator(check)
+
+
 def _to_date(value: object) -> date:
     if isinstance(value, date):
         return value

@@ -14,8 +14,9 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from airflow_mlops_provider.declaration.batch_spec import BatchSpec
 from airflow_mlops_provider.declaration.environment import Environment, Environments, EnvironmentsFile
-from airflow_mlops_provider.declaration.model import BatchSpec, ModelDeclaration, ModelFile, OnlineSpec
+from airflow_mlops_provider.declaration.model import ModelDeclaration, ModelFile
 from airflow_mlops_provider.declaration.node import (
     MappingNode,
     Node,
@@ -28,6 +29,7 @@ from airflow_mlops_provider.declaration.node import (
     walk_leaves,
     without,
 )
+from airflow_mlops_provider.declaration.online_spec import OnlineSpec
 from airflow_mlops_provider.declaration.policy import check_policy
 from airflow_mlops_provider.declaration.problems import in_order, problem_at, schema_problems
 from airflow_mlops_provider.declaration.selector import ModelSelector

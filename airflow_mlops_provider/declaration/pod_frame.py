@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from airflow_mlops_provider.declaration.node import Path
-from airflow_mlops_provider.declaration.policy import Violation
+from airflow_mlops_provider.declaration.rules import Violation
 
 _KINDS = ("containers", "initContainers", "ephemeralContainers")
 _HOST_FIELDS = ("hostNetwork", "hostPID", "hostIPC")

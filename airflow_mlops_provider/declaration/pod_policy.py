@@ -14,15 +14,15 @@ from typing import Any
 from airflow_mlops_provider.declaration.environment import Environment, VolumeClaim
 from airflow_mlops_provider.declaration.node import Path
 from airflow_mlops_provider.declaration.pod_frame import check_frame, containers_of
-from airflow_mlops_provider.declaration.policy import (
+from airflow_mlops_provider.declaration.policy import check_names
+from airflow_mlops_provider.declaration.quantity import cpu_millicores, memory_bytes
+from airflow_mlops_provider.declaration.rules import (
     Violation,
     check_image,
-    check_names,
     check_uri,
     commands_allowed,
     steers_a_process,
 )
-from airflow_mlops_provider.declaration.quantity import cpu_millicores, memory_bytes
 from airflow_mlops_provider.declaration.standard_runtime import STANDARD_COMMAND
 from airflow_mlops_provider.declaration.wording import quoted
 

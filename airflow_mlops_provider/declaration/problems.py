@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from airflow_mlops_provider.declaration.field_types import TOGETHER
 from airflow_mlops_provider.declaration.node import MappingNode, Path, Place, find_key, find_value
+from airflow_mlops_provider.declaration.union import UNKNOWN_KIND, is_kind, member, read_unknown_kind
 from airflow_mlops_provider.declaration.wording import advice, choices, quoted
 from airflow_mlops_provider.exceptions import Problem
 
@@ -46,6 +47,9 @@ def schema_problems(
     details = error.errors(include_url=False, include_input=True)
     if not complete:
         details = [detail for detail in details if detail["type"] not in ("missing", TOGETHER)]
+    within = {detail["loc"][:-1] for detail in details}
+    # Of a list whose entries are wrong, pydantic also says that it is too short: they do not count.
+    details = [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in within]
     return [_problem(detail, root, schema) for detail in details[:MAX_PROBLEMS]]
 
 
@@ -67,16 +71,19 @@ def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 def _problem(detail: ErrorDetails, root: MappingNode, schema: type[BaseModel]) -> Problem:
     context = detail.get("ctx", {})
-    kind = detail["type"]
+    error = detail["type"]
     at_key = detail["loc"][-1:] == ("[key]",)
-    path: Path = tuple(step for step in detail["loc"] if step != "[key]")
+    steps: Path = tuple(step for step in detail["loc"] if step != "[key]")
+    path: Path = tuple(step for step in steps if not is_kind(step))
     if context.get("field"):
         path = (*path, context["field"])
-    if kind == "extra_forbidden":
-        candidates = _fields_at(schema, path[:-1])
+    if error == UNKNOWN_KIND and isinstance(detail.get("input"), Mapping):
+        path = (*path, read_unknown_kind(detail["msg"])[0])
+    if error == "extra_forbidden":
+        candidates = _fields_at(schema, steps[:-1])
         return problem_at(find_key(root, path), f"unknown field; {advice(str(path[-1]), candidates)}")
-    place = find_key(root, path) if at_key or kind == "missing" else find_value(root, path)
-    return problem_at(place, _message(detail, kind, context))
+    place = find_key(root, path) if at_key or error == "missing" else find_value(root, path)
+    return problem_at(place, _message(detail, error, context))
 
 
 def _message(detail: ErrorDetails, kind: str, context: Mapping[str, Any]) -> str:
@@ -87,7 +94,9 @@ def _message(detail: ErrorDetails, kind: str, context: Mapping[str, Any]) -> str
     if kind == "missing":
         return "is missing; add it"
     if kind == "literal_error":
-        return _literal_message(detail, context)
+        return _literal_message(detail.get("input"), _LITERAL.findall(str(context.get("expected", ""))))
+    if kind == UNKNOWN_KIND:
+        return _unknown_kind_message(detail.get("input"), detail["msg"])
     if kind in _KINDS:
         return _kind_message(kind, detail.get("input"))
     if kind in _LIMITS:
@@ -96,12 +105,18 @@ def _message(detail: ErrorDetails, kind: str, context: Mapping[str, Any]) -> str
     return _length_message(kind, context)
 
 
-def _literal_message(detail: ErrorDetails, context: Mapping[str, Any]) -> str:
-    allowed = _LITERAL.findall(str(context.get("expected", "")))
-    written = detail.get("input")
+def _literal_message(written: object, allowed: list[str]) -> str:
     if not isinstance(written, str):
         return f"must be text; use {choices(allowed)}"
     return f"{quoted(written)} is unknown; {advice(written, allowed)}"
+
+
+def _unknown_kind_message(union: object, message: str) -> str:
+    if not isinstance(union, Mapping):
+        return _kind_message("model_type", union)
+    field, allowed = read_unknown_kind(message)
+    written = union.get(field)
+    return f"is missing; write one of {choices(allowed)}" if written is None else _literal_message(written, allowed)
 
 
 def _kind_message(kind: str, written: object) -> str:
@@ -139,22 +154,23 @@ def _length_message(kind: str, context: Mapping[str, Any]) -> str:
     return f"is not valid ({kind.replace('_', ' ')}); see the schema"
 
 
-def _fields_at(schema: type[BaseModel], path: Path) -> list[str]:
-    """Return the names a mapping at ``path`` may have."""
+def _fields_at(schema: type[BaseModel], steps: Path) -> list[str]:
+    """Return the names that a mapping may have at the place that a location names."""
     annotation: Any = schema
-    for step in path:
+    for step in steps:
         annotation = _step(annotation, step)
     model = _model_in(annotation)
     return [field.alias or name for name, field in model.model_fields.items()] if model else []
 
 
 def _step(annotation: Any, step: str | int) -> Any:
-    model = _model_in(annotation)
-    if model is None:
-        return None
-    if get_origin(_unwrapped(annotation)) in _CONTAINERS:  # the step is an entry's key or index
-        return model
-    for name, field in model.model_fields.items():
+    if isinstance(step, str) and is_kind(step):
+        return member(annotation, step)
+    bare = _unwrapped(annotation)
+    if get_origin(bare) in _CONTAINERS:  # the step is an entry's key or index
+        return next(part for part in reversed(get_args(bare)) if part is not ...)
+    model = _model_in(bare)
+    for name, field in model.model_fields.items() if model else ():
         if step == (field.alias or name):
             return field.annotation
     return None
@@ -168,9 +184,5 @@ def _unwrapped(annotation: Any) -> Any:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for part in get_args(annotation):
-        if (found := _model_in(part)) is not None:
-            return found
-    return None
+    bare = _unwrapped(annotation)
+    return bare if isinstance(bare, type) and issubclass(bare, BaseModel) else None

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_mlops_provider.declaration.json_schema import render_schemas
+from airflow_mlops_provider.declaration.json_schema import build_schemas
 
 _HEAD = """\
 # Reference of declarations
@@ -18,12 +18,14 @@ Generated from the schema by `airflow-mlops schema --markdown`; do not edit. Wha
 [declarations.md](declarations.md). Every field that is not required may also be `null`, which means the default; in an
 environment of a model, `null` takes away what the model itself says.
 """
+#: Pydantic's name for whatever JSON can say.
+_ANY = "JsonValue"
 _PLAIN = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "null": "null"}
 
 
 def render_reference() -> str:
     """Return the page as Markdown."""
-    return "\n".join([_HEAD, *(line for text in render_schemas().values() for line in _file(json.loads(text)))])
+    return "\n".join([_HEAD, *(line for schema in build_schemas().values() for line in _file(schema))])
 
 
 def _file(schema: dict[str, Any]) -> Iterator[str]:
@@ -32,6 +34,8 @@ def _file(schema: dict[str, Any]) -> Iterator[str]:
     yield f"## {_cell(schema['title'])}\n"
     yield from _table(schema, meanings)
     for name, definition in sorted(definitions.items()):
+        if name == _ANY:
+            continue
         yield f"### {name}\n"
         if "description" in definition:
             yield _cell(definition["description"]) + "\n"
@@ -59,15 +63,19 @@ def _default(prop: dict[str, Any]) -> str:
 def _type(prop: dict[str, Any]) -> str:
     if "$ref" in prop:
         name = prop["$ref"].rpartition("/")[2]
-        return f"[{name}](#{name.lower()})"
-    if "anyOf" in prop:
-        kinds = [_type(part) for part in prop["anyOf"] if part != {"type": "null"}]
-        return " or ".join(dict.fromkeys(kinds))
+        return "any value" if name == _ANY else f"[{name}](#{name.lower()})"
+    if alternatives := _alternatives(prop):
+        return " or ".join(dict.fromkeys(_type(part) for part in alternatives))
     if "const" in prop or "enum" in prop:
         return ", ".join(f"`{value}`" for value in prop.get("enum", [prop.get("const")]))
     if "examples" in prop:
         return "text such as " + ", ".join(f"`{value}`" for value in prop["examples"])
     return _container(prop) or _PLAIN.get(prop.get("type", ""), "anything") + _range(prop, "imum", "")
+
+
+def _alternatives(prop: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what a field may be besides null."""
+    return [part for part in prop.get("anyOf", ()) if part != {"type": "null"}]
 
 
 def _container(prop: dict[str, Any]) -> str | None:

@@ -9,8 +9,9 @@ import pytest
 from pydantic import BaseModel
 
 from airflow_mlops_provider.declaration import EnvironmentModel, Environments, load_declaration, load_environments
+from airflow_mlops_provider.declaration.batch_spec import BatchSpec
 from airflow_mlops_provider.declaration.environment import Allow, Environment
-from airflow_mlops_provider.declaration.model import BatchSpec, ModelFile
+from airflow_mlops_provider.declaration.model import ModelFile
 from airflow_mlops_provider.exceptions import DeclarationError, PolicyError
 
 ROOT = Path(__file__).parents[3]

@@ -43,3 +43,38 @@ def test_valid_environments_satisfy_the_schema() -> None:
 @pytest.mark.parametrize("name", ["misspelt", "types", "nothing-there"])
 def test_an_editor_would_show_these_as_wrong(name: str) -> None:
     assert list(_validator("model.v1.json").iter_errors(_json(DECLARATIONS / "invalid" / f"{name}.yaml")))
+
+
+def _online(**fields: object) -> dict[str, object]:
+    return {"apiVersion": "mlops/v1", "model": "m", "owner": "o", "environments": {"prod": {}}, "online": fields}
+
+
+@pytest.mark.parametrize(
+    ("fields", "legal"),
+    [
+        ({"smoke_test": {"max_latency": "1s"}}, True),
+        ({"smoke_test": {"from": "request", "request": {"instances": [1]}}}, True),
+        ({"smoke_test": {"from": "request"}}, False),
+        ({"smoke_test": {"from": "input_example", "request": {"instances": [1]}}}, False),
+        ({"smoke_test": {"from": "elsewhere"}}, False),
+        ({"schedule": {"timezone": "UTC"}}, False),
+    ],
+)
+def test_kinds_of_a_union_are_told_apart(fields: dict[str, object], legal: bool) -> None:
+    assert (list(_validator("model.v1.json").iter_errors(_online(**fields))) == []) is legal
+
+
+@pytest.mark.parametrize(
+    ("overlay", "legal"),
+    [
+        ({"batch": {"schedule": {"timezone": "Asia/Tokyo"}}}, True),
+        ({"batch": {"schedule": {"cron": None}}}, True),
+        ({"batch": {"schedule": {"timezone": 5}}}, False),
+        ({"batch": {"schedule": {"zone": "UTC"}}}, False),
+        ({"online": {"scale": {"target": 5}, "smoke_test": {"request": None}}}, True),
+        ({"online": {"logger": {"mode": "some"}}}, False),
+    ],
+)
+def test_overlay_may_write_a_part_of_what_is_required(overlay: dict[str, object], legal: bool) -> None:
+    written = {**_online(), "environments": {"prod": overlay}}
+    assert (list(_validator("model.v1.json").iter_errors(written)) == []) is legal

@@ -6,7 +6,8 @@ import pytest
 
 from airflow_mlops_provider.declaration.environment import Environment
 from airflow_mlops_provider.declaration.model import ModelDeclaration
-from airflow_mlops_provider.declaration.policy import check_policy, image_is_allowed
+from airflow_mlops_provider.declaration.policy import check_policy
+from airflow_mlops_provider.declaration.rules import image_is_allowed
 
 DIGEST = "@sha256:" + "0" * 64
 
@@ -163,3 +164,47 @@ def test_an_online_service_has_a_name_that_fits() -> None:
 )
 def test_image_prefixes_end_at_a_boundary(entry: str, image: str, allowed: bool) -> None:
     assert image_is_allowed(image, [entry]) is allowed
+
+
+@pytest.mark.parametrize(
+    ("online", "allow", "broken"),
+    [
+        ({"runtime": "mlserver"}, {}, ("runtimes", "online.runtime")),
+        ({"runtime": "mlserver"}, {"runtimes": ("mlserver",)}, None),
+        ({"notify": {"on_success": ("ops",)}}, {}, ("notifiers", "online.notify.on_success.0")),
+        ({"extends": "big"}, {}, ("templates", "online.extends")),
+        ({"env": {"LD_PRELOAD": "/x"}}, {}, None),
+        ({"env": {"LD_PRELOAD": "/x"}}, {"commands": False}, ("commands", "online.env.LD_PRELOAD")),
+    ],
+)
+def test_what_reaches_beyond_the_service_is_denied_by_default(
+    online: dict[str, Any], allow: dict[str, Any], broken: tuple[str, str] | None
+) -> None:
+    assert _rules(_declaration(online=online), _environment(allow)) == ([broken] if broken else [])
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("http://broker.ml/", True),
+        ("http://broker.ml/team/churn", True),
+        ("http://broker.ml.evil/", False),
+        ("http://broker.ml/../admin", False),
+        ("https://broker.ml/", False),
+        ("https://exact.example", True),
+        ("https://exact.example/x", True),
+        ("https://exact.example:444", False),
+        ("https://exact.example@evil", False),
+    ],
+)
+def test_requests_are_copied_to_listed_places_only(url: str, allowed: bool) -> None:
+    environment = _environment({"logger_urls": ("http://broker.ml/", "https://exact.example")})
+    found = _rules(_declaration(online={"logger": {"url": url}}), environment)
+    assert found == ([] if allowed else [("logger_urls", "online.logger.url")])
+
+
+@pytest.mark.parametrize(("online", "longest"), [({}, 32), ({"canary": {"steps": (10,)}}, 22)])
+def test_name_of_the_service_leaves_room_for_its_suffixes(online: dict[str, Any], longest: int) -> None:
+    environment = _environment(namespace="n" * 20)
+    assert _rules(_declaration(model="m" * longest, online=online), environment) == []
+    assert _rules(_declaration(model="m" * (longest + 1), online=online), environment) == [("name_length", "model")]
