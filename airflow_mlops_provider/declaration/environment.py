@@ -116,6 +116,19 @@ class MLflowCredentials(Strict):
     )
 
 
+class ArgoCD(Strict):
+    """Where Argo CD reads what runs in the environment: a Git repository, to which the online DAGs commit."""
+
+    connection: Line = Field("git_default", description="Connection of type git, with the right to push.")
+    repository: Line | None = Field(
+        None, description="Address of the repository, where it differs from the connection's."
+    )
+    branch: Line = Field("main", description="Branch that Argo CD reads.")
+    path: Annotated[
+        str, StringConstraints(pattern=r"^(?:[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*)?$")
+    ] = Field("", description="Directory below which each model gets one of its own; default: the repository's root.")
+
+
 class Allow(Strict):
     """What declarations may ask for here. What is not listed is refused."""
 
@@ -159,6 +172,7 @@ class Environment(Strict):
         "kubernetes", description="Pods, or processes of the Airflow worker."
     )
     deployer: Literal["operator", "argocd"] = Field("operator", description="The one writer of online services here.")
+    argocd: ArgoCD | None = Field(None, description="Where deployer argocd commits.")
     model: Selection = Field(description="Which model runs here.")
     connections: Connections = Field(default_factory=Connections)
     namespace: DnsLabel | None = Field(None, description="Kubernetes namespace; needed by the kubernetes runner.")
@@ -185,6 +199,10 @@ class Environment(Strict):
     def _check_together(self) -> Environment:
         if self.runner == "kubernetes" and self.namespace is None:
             raise refuse_together("is missing; the kubernetes runner needs one", field="namespace")
+        if self.deployer == "argocd" and self.argocd is None:
+            raise refuse_together(
+                "is missing; deployer argocd commits to a Git repository, write argocd: {connection: …}", field="argocd"
+            )
         if self.ttl is not None and not self.ephemeral:
             raise refuse_together(
                 "only an ephemeral environment expires; add 'ephemeral: true' or remove ttl", field="ttl"

@@ -24,7 +24,13 @@ from airflow_mlops_provider.declaration.field_types import (
     duration_between,
     refuse_together,
 )
-from airflow_mlops_provider.declaration.shared_spec import Notify, OptionalSchedule, OwnVariable, Resources
+from airflow_mlops_provider.declaration.shared_spec import (
+    AssetUris,
+    Notify,
+    OptionalSchedule,
+    OwnVariable,
+    Resources,
+)
 from airflow_mlops_provider.declaration.union import chosen_by, kind
 
 _SECOND, _MINUTE, _DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
@@ -129,6 +135,9 @@ class OnlineSpec(Strict):
     schedule: OptionalSchedule = Field(
         None, description="When the model is chosen and deployed anew; without it only when triggered."
     )
+    when: AssetUris = Field(
+        (), max_length=20, description="URIs of Airflow assets that deploy anew, once each of them has been updated."
+    )
     timeout: Annotated[Duration, duration_between(_SECOND, _DAY)] = Field(
         timedelta(minutes=15),
         description="A deployment that does not answer by then has failed.",
@@ -156,6 +165,12 @@ class OnlineSpec(Strict):
             )
         if self.scale is not None and (self.max_replicas or 0) <= self.min_replicas:
             raise refuse_together("needs room; set max_replicas above min_replicas, or remove scale", field="scale")
+        if self.schedule is not None and self.when:
+            raise refuse_together(
+                "stands beside schedule, but one thing starts a deployment; keep one (an environment takes one away "
+                "with null)",
+                field="when",
+            )
         if self.runtime is not None and self.image is not None:
             raise refuse_together("stands beside image, but one thing serves; keep one", field="runtime")
         return self

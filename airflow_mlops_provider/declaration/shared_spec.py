@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from airflow_mlops_provider.declaration.field_types import (
+    AssetUri,
     Cpu,
     Cron,
     Memory,
@@ -62,6 +63,17 @@ def _schedule_from_text(value: object) -> object:
 #: ``schedule: "@daily"`` or ``schedule: {cron: "0 3 * * *", timezone: Europe/Moscow}``.
 OptionalSchedule = Annotated[
     Schedule | None, BeforeValidator(_schedule_from_text, json_schema_input_type=Schedule | str | None)
+]
+
+
+def _list_from_text(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+#: ``when: s3://bucket/ready`` or ``when: [s3://bucket/ready, x-dwh://customers/]``.
+AssetUris = Annotated[
+    tuple[AssetUri, ...],
+    BeforeValidator(_list_from_text, json_schema_input_type=tuple[AssetUri, ...] | AssetUri),
 ]
 
 
