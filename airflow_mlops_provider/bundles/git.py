@@ -3,7 +3,8 @@
 It decides when a checkout's stubs are brought up to date (after every initialise and refresh, under the bundle's own
 lock between processes) and mends what ``GitDagBundle`` 1.0.1 leaves open: fetches without prune, clones that a killed
 process leaves half done, a cache thrown away because the remote does not answer. What a stub says is decided in
-``stubs.py``; what a declaration means, in the DAG factory. It does I/O: Git, through its parent, and files.
+``stubs.py``, who collides with whom in ``duplicates.py``; what a declaration means, in the DAG factory. Branches that
+nobody has reviewed need ``preview.py``. It does I/O: Git, through its parent, and files.
 
     [dag_processor]
     dag_bundle_config_list = [{"name": "models",
@@ -19,16 +20,21 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from airflow.configuration import conf
+from airflow.dag_processing.bundles.base import get_bundle_base_folder
 from airflow.providers.common.compat.sdk import AirflowException
 from airflow.providers.git.bundles.git import GitDagBundle
 from git import Repo
 from git.exc import BadName, GitCommandError, InvalidGitRepositoryError
 
-from airflow_mlops_provider.bundles.stubs import STUB_SUFFIX, StubChanges, sync_stubs
+from airflow_mlops_provider.bundles.duplicates import NameReader, Neighbour, find_duplicates, write_names
+from airflow_mlops_provider.bundles.stubs import STUB_SUFFIX, Checkout, StubChanges, sync_stubs
+from airflow_mlops_provider.dag_factory.offer import Offer
+from airflow_mlops_provider.exceptions import Problem
 
 _TOP_LEVEL_LOCKS = ("index.lock", "HEAD.lock", "config.lock", "packed-refs.lock", "shallow.lock")
 _CLONE_PREFIX = "cloning-"
@@ -40,14 +46,29 @@ class ModelGitDagBundle(GitDagBundle):
     :param models: glob, or several, of the declarations below the bundle's directory, matched from the right:
         ``models/*.yaml`` finds ``models/churn.yaml`` and ``teams/growth/models/churn.yaml``. Symbolic links are
         reported as import errors and never followed.
+    :param environments: build DAGs for these environments of the platform's only; default: for all that are not
+        ephemeral.
     """
+
+    preview = False
+    """Ephemeral environments are for :class:`~airflow_mlops_provider.bundles.preview.PreviewGitDagBundle` alone."""
 
     stale_lock_seconds = 10.0
     """A ``.lock`` of a killed Git is removed at this age; younger ones may belong to a process that is just ending."""
 
-    def __init__(self, *, models: str | Sequence[str] = ("models/*.yaml", "models/*.yml"), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        models: str | Sequence[str] = ("models/*.yaml", "models/*.yml"),
+        environments: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        if isinstance(environments, str):
+            raise ValueError(f"bundle {self.name}: environments is a list, write [{environments!r}]")
         self.models = (models,) if isinstance(models, str) else tuple(models)
+        self.offer = Offer(preview=self.preview, names=tuple(environments) if environments is not None else None)
+        self._names = NameReader()
 
     def initialize(self) -> None:
         """Clone or open the checkout and write its stubs; safe to call from several processes at once."""
@@ -63,20 +84,36 @@ class ModelGitDagBundle(GitDagBundle):
         with self.lock():
             self._clear_leftovers()
             self._exclude_stubs()
-            super().refresh()
+            self._update()
             self._write_stubs()
+
+    def _update(self) -> None:
+        super().refresh()
+
+    def _refusals(self) -> dict[PurePosixPath, Problem]:
+        """Return what may not reach the DAG factory, by its path in the bundle."""
+        return {}
 
     def _write_stubs(self) -> None:
         if not self.path.is_dir():
             return
         configured = conf.get("mlops", "environments_file", fallback=None)
-        changes = sync_stubs(
-            self.path,
-            self.models,
-            scratch=self.base_dir / "stub.tmp",
+        checkout = Checkout(
+            root=self.path,
+            patterns=self.models,
             environments=Path(configured) if configured else None,
-            frozen=self.version is not None,
+            offer=self.offer,
+            refused=self._refusals(),
+            prefix=self.subdir or "",
         )
+        scratch = self.base_dir / "stub.tmp"
+        if self.version is None:
+            # What is pinned was judged before its run began.
+            names = self._names.read(checkout)
+            write_names(self.base_dir, names, scratch=scratch)
+            duplicates = find_duplicates(names, find_neighbours(self.name))
+            checkout = replace(checkout, refused={**checkout.refused, **duplicates})
+        changes = sync_stubs(checkout, scratch=scratch, frozen=self.version is not None)
         if changes != StubChanges():
             self._log.info("stubs brought up to date", written=len(changes.written), removed=len(changes.removed))
         if changes.skipped:
@@ -156,6 +193,13 @@ class ModelGitDagBundle(GitDagBundle):
             shutil.rmtree(directory, ignore_errors=True)
         for git_dir in (self.bare_repo_path, self.repo_path / ".git"):
             _remove_stale_locks(git_dir, self.stale_lock_seconds)
+
+
+def find_neighbours(name: str) -> list[Neighbour]:
+    """Return the other bundles that Airflow is configured with."""
+    entries: Any = conf.getjson("dag_processor", "dag_bundle_config_list", fallback=None) or []
+    others = [entry["name"] for entry in entries if isinstance(entry, dict) and entry.get("name") not in (None, name)]
+    return [Neighbour(other, get_bundle_base_folder(bundle_name=other)) for other in others]
 
 
 def _has_ref(repo: Repo, ref: str) -> bool:

@@ -1,10 +1,10 @@
 """Which Python stub stands beside which declaration, and what it says.
 
 Airflow's DAG processor lists Python files only, so each ``models/*.yaml`` gets a ``….mlops.py`` beside it that hands
-the declaration to the DAG factory. This module decides names and text and brings a checkout's stubs up to date; Git,
-locking and Airflow are left to ``git.py``. It reads and writes files inside the checkout it is given, follows no
-symbolic link, and never runs nor interprets what a repository holds: text from a repository reaches a stub as a
-``repr`` or as an escaped comment only. The caller holds the bundle's lock.
+the declaration, with the bundle's offer, to the DAG factory. This module decides names and text and brings a checkout's
+stubs up to date; Git, locking and Airflow are left to ``git.py``. It reads and writes files inside the checkout it is
+given, follows no symbolic link, and never runs nor interprets what a repository holds: text from a repository reaches a
+stub as a ``repr`` or as an escaped comment only. The caller holds the bundle's lock.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+
+from airflow_mlops_provider.dag_factory.offer import EVERYTHING, Offer
+from airflow_mlops_provider.exceptions import Problem
 
 STUB_SUFFIX = ".mlops.py"
 MARKER = "# Written by airflow-mlops-provider beside a declaration; changes are overwritten.\n"
@@ -47,23 +50,41 @@ class _Stub:
     mtime: float
 
 
-def sync_stubs(
-    root: Path, patterns: Sequence[str], *, scratch: Path, environments: Path | None = None, frozen: bool = False
-) -> StubChanges:
-    """Bring the stubs of one checkout up to date; a stub that says the right thing already is not touched.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkout:
+    """What the stubs of one checkout have in common.
 
     :param root: directory Airflow is given; nothing outside it is written.
     :param patterns: globs matched from the right, so ``models/*.yaml`` matches at any depth.
-    :param scratch: file on the same file system, outside the checkout, that each stub is written to before it is moved
-        into place; a killed process leaves at most this one file.
     :param environments: the platform's environments file, where Airflow's configuration names one: each change of its
         time has every declaration parsed again. Without it the nearest ``environments.yaml`` in the checkout counts.
+    :param refused: declarations that must not reach the DAG factory, and what their import error says.
+    :param prefix: path of *root* in the repository.
+    """
+
+    root: Path
+    patterns: Sequence[str]
+    environments: Path | None = None
+    offer: Offer = EVERYTHING
+    refused: Mapping[PurePosixPath, Problem] = field(default_factory=dict)
+    prefix: str = ""
+
+    def declarations(self) -> list[PurePosixPath]:
+        return sorted({*find_declarations(self.root, self.patterns), *self.refused})
+
+
+def sync_stubs(checkout: Checkout, *, scratch: Path, frozen: bool = False) -> StubChanges:
+    """Bring the stubs of one checkout up to date; a stub that says the right thing already is not touched.
+
+    :param scratch: file on the same file system, outside the checkout, that each stub is written to before it is moved
+        into place; a killed process leaves at most this one file.
     :param frozen: a checkout of one commit: a stub that is there stays, because running tasks read it.
     """
+    root = checkout.root
     existing = {path for path in _walk(root) if path.name.endswith(STUB_SUFFIX) and _is_ours(path)}
     written, skipped, wanted = [], [], set[Path]()
-    for declaration in find_declarations(root, patterns):
-        stub = _plan(root, declaration, environments)
+    for declaration in checkout.declarations():
+        stub = _plan(checkout, declaration)
         if stub is None:
             skipped.append(_shown(declaration))
             continue
@@ -83,12 +104,19 @@ def find_declarations(root: Path, patterns: Sequence[str]) -> list[PurePosixPath
     return sorted(path for path in named if path.name != ENVIRONMENTS_FILE)
 
 
-def render_stub(declaration: PurePosixPath, content: bytes, *, digest: str, pod_operator: bool = False) -> str:
+def render_stub(
+    declaration: PurePosixPath, content: bytes, *, digest: str, offer: Offer = EVERYTHING, pod_operator: bool = False
+) -> str:
     """Write the stub's text for a declaration that lies beside it.
 
+    :param declaration: its path in the repository.
     :param pod_operator: name the pod operator, so that the DAG processor imports it once instead of once per parse.
     """
     imports = [f"import {_POD_OPERATOR}  # noqa: F401"] if pod_operator else []
+    limits = [
+        *(["    preview=True,"] if offer.preview else []),
+        *([f"    allowed={offer.names!a},"] if offer.names is not None else []),
+    ]
     lines = [
         f"# Airflow DAG file for {_shown(declaration)} ({digest})",
         "from pathlib import Path",
@@ -96,48 +124,61 @@ def render_stub(declaration: PurePosixPath, content: bytes, *, digest: str, pod_
         *imports,
         "from airflow_mlops_provider import load_model_dags",
         "",
-        f"load_model_dags(Path(__file__).with_name({declaration.name!a}), globals=globals())",
+        "load_model_dags(",
+        f"    Path(__file__).with_name({declaration.name!a}),",
+        *limits,
+        f"    shown_as={str(declaration)!a},",
+        "    globals=globals(),",
+        ")",
         "",
         *_comment(content),
     ]
     return MARKER + "\n".join(lines).rstrip() + "\n"
 
 
-def render_refusal(declaration: PurePosixPath, reason: str) -> str:
-    """Write a stub that shows ``reason`` as Airflow's import error, so that a refused declaration is never silent."""
+def render_refusal(problem: Problem) -> str:
+    """Write a stub that shows a problem as Airflow's import error, so that a refused declaration is never silent."""
     lines = [
-        f"# Airflow DAG file for {_shown(declaration)}",
+        f"# Airflow DAG file for {_escape(problem.file)}",
         "from airflow_mlops_provider.exceptions import DeclarationError, Problem",
         "",
-        f"problem = Problem(file={_shown(declaration)!a}, line=0, column=0, field='', message={reason!a})",
-        "raise DeclarationError([problem])",
+        f"raise DeclarationError([{problem!a}])",
     ]
     return MARKER + "\n".join(lines) + "\n"
 
 
-def _plan(root: Path, declaration: PurePosixPath, environments: Path | None) -> _Stub | None:
-    source = root / declaration
+def file_problem(declaration: PurePosixPath, message: str) -> Problem:
+    """Return a problem with the file itself."""
+    return Problem(file=_shown(declaration), line=0, column=0, field="", message=message)
+
+
+def _plan(checkout: Checkout, declaration: PurePosixPath) -> _Stub | None:
+    source, shown = checkout.root / declaration, PurePosixPath(checkout.prefix) / declaration
     if not _is_plain_name(declaration):
         digest = hashlib.sha256(os.fsencode(str(declaration))).hexdigest()[:8]
-        path = _free_path(root, f"unusable-name-{digest}")
+        path = _free_path(checkout.root, f"unusable-name-{digest}")
         reason = "the path has characters that cannot be shown, or is too long; rename the file"
-        return _Stub(path, render_refusal(declaration, reason), _mtime(source)) if path else None
+        return _Stub(path, render_refusal(file_problem(shown, reason)), _mtime(source)) if path else None
     path = _free_path(source.parent, source.name)
     if path is None:
         return None
-    content = _read_regular(source)
+    if declaration in checkout.refused:
+        return _Stub(path, render_refusal(checkout.refused[declaration]), _mtime(source))
+    content = read_regular(source)
     if content is None:
         reason = "is not a regular file (symbolic links are not followed); commit the file itself"
-        return _Stub(path, render_refusal(declaration, reason), _mtime(source))
-    policy_file = environments or _nearest_environments(root, declaration)
-    policy = _read_regular(policy_file) or b""
+        return _Stub(path, render_refusal(file_problem(shown, reason)), _mtime(source))
+    policy_file = checkout.environments or nearest_environments(checkout.root, declaration)
+    policy = read_regular(policy_file) or b""
     # A file outside the checkout changes without a commit: it must not make the stubs of a pinned commit differ.
-    digest = hashlib.sha256(content if environments else content + b"\0" + policy).hexdigest()[:16]
-    text = render_stub(declaration, content, digest=digest, pod_operator=_runs_pods(content, policy))
+    digest = hashlib.sha256(content if checkout.environments else content + b"\0" + policy).hexdigest()[:16]
+    pods = _runs_pods(content, policy)
+    text = render_stub(shown, content, digest=digest, offer=checkout.offer, pod_operator=pods)
     return _Stub(path, text, max(_mtime(source), _mtime(policy_file)))
 
 
-def _nearest_environments(root: Path, declaration: PurePosixPath) -> Path:
+def nearest_environments(root: Path, declaration: PurePosixPath) -> Path:
+    """Return the ``environments.yaml`` that counts for a declaration; it may not exist."""
     candidates = [root / parent / ENVIRONMENTS_FILE for parent in declaration.parents]
     return next((candidate for candidate in candidates if candidate.is_file()), candidates[-1])
 
@@ -159,12 +200,13 @@ def _free_path(directory: Path, name: str) -> Path | None:
 
 def _put(stub: _Stub, scratch: Path, *, frozen: bool) -> bool:
     content = stub.text.encode()
-    current = _read_regular(stub.path)
+    current = read_regular(stub.path)
     if current is not None and (frozen or current == content):
         if not frozen and _mtime(stub.path) < stub.mtime:
             os.utime(stub.path, (stub.mtime, stub.mtime))
             return True
         return False
+    stub.path.parent.mkdir(parents=True, exist_ok=True)
     # The DAG processor parses again what is newer than its last parse: going back in time would hide the change.
     mtime = stub.mtime if current is None or stub.mtime > _mtime(stub.path) else time.time()
     scratch.write_bytes(content)
@@ -189,7 +231,8 @@ def _walk(root: Path) -> Iterator[Path]:
         yield from (Path(directory, name) for name in (*files, *links))
 
 
-def _read_regular(path: Path) -> bytes | None:
+def read_regular(path: Path) -> bytes | None:
+    """Return a file's content, or None for a link, a device, a directory or nothing."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -202,7 +245,7 @@ def _read_regular(path: Path) -> bytes | None:
 
 
 def _is_ours(path: Path) -> bool:
-    content = _read_regular(path)
+    content = read_regular(path)
     return content is not None and content.startswith(MARKER.encode())
 
 

@@ -6,21 +6,22 @@ decided by the module of its kind. Reads files and Airflow's configuration, noth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
-from dataclasses import replace
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import get_parsing_context
 
+from airflow_mlops_provider.dag_factory.offer import Offer
 from airflow_mlops_provider.declaration.loader import (
     EnvironmentModel,
     find_environments,
     load_declaration,
     load_environments,
 )
-from airflow_mlops_provider.exceptions import DeclarationError
+from airflow_mlops_provider.exceptions import DeclarationError, Problem
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -34,6 +35,9 @@ def load_model_dags(
     path: str | Path,
     *,
     environments: str | Path | None = None,
+    allowed: Sequence[str] | None = None,
+    preview: bool = False,
+    shown_as: str | None = None,
     globals: MutableMapping[str, Any] | None = None,
 ) -> dict[str, DAG]:
     """Return the DAGs of one declaration, or of all in a directory.
@@ -47,16 +51,33 @@ def load_model_dags(
     :param path: a YAML file, or a directory that is searched for ``*.yaml``.
     :param environments: the platform's ``environments.yaml``; without it, what ``[mlops] environments_file`` in
         Airflow's configuration names, otherwise the nearest one above *path*.
+    :param allowed: build DAGs for these environments only. A file that names others as well is right; one that names
+        none of these is refused.
+    :param preview: the declarations come of an unreviewed branch: build DAGs for ephemeral environments only, and never
+        look for ``environments.yaml`` beside the declarations. Without it ephemeral environments are left out.
+    :param shown_as: how messages and DAGs call the file; default: its path in the repository.
     :param globals: the DAG file's ``globals()``; the DAGs are put there, where Airflow looks for them.
     :return: by dag_id.
     :raises DeclarationError: the named file cannot be used; every problem with file, line and column.
     """
     place = _absolute(path, globals)
     environments = _absolute(environments, globals) if environments else None
-    dags = _dags_in(place, environments) if place.is_dir() else _build(_load(place, environments))
+    source = _Source(environments, Offer(preview=preview, names=tuple(allowed) if allowed is not None else None))
+    dags = _dags_in(place, source) if place.is_dir() else _build(_load(place, source, shown_as))
     if globals is not None:
         globals.update({dag_id.replace(".", "__"): dag for dag_id, dag in dags.items()})
     return dags
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What holds for every file of one call.
+
+    :param environments: the platform's file, where the call names one.
+    """
+
+    environments: Path | None
+    offer: Offer
 
 
 def _absolute(path: str | Path, module: MutableMapping[str, Any] | None) -> Path:
@@ -64,7 +85,7 @@ def _absolute(path: str | Path, module: MutableMapping[str, Any] | None) -> Path
     return base / path
 
 
-def _dags_in(directory: Path, environments: str | Path | None) -> dict[str, DAG]:
+def _dags_in(directory: Path, source: _Source) -> dict[str, DAG]:
     files = sorted(
         file for suffix in _SUFFIXES for file in directory.rglob(f"*{suffix}") if file.stem != "environments"
     )
@@ -72,7 +93,7 @@ def _dags_in(directory: Path, environments: str | Path | None) -> dict[str, DAG]
     problems: dict[Path, str] = {}
     for file in files:
         try:
-            loaded[file] = _load(file, environments)
+            loaded[file] = _load(file, source)
         except DeclarationError as error:
             problems[file] = str(error)
     problems |= _duplicates(loaded)
@@ -119,10 +140,11 @@ def _build(models: tuple[EnvironmentModel, ...]) -> dict[str, DAG]:
     return dags
 
 
-def _load(file: Path, environments: str | Path | None) -> tuple[EnvironmentModel, ...]:
-    shown = _path_in_repository(file)
+def _load(file: Path, source: _Source, shown_as: str | None = None) -> tuple[EnvironmentModel, ...]:
+    shown = shown_as or _path_in_repository(file)
     try:
-        models = load_declaration(file, _read_environments(_environments_file(file, environments)))
+        environments = _read_environments(_environments_file(file, source))
+        models = source.offer.select(load_declaration(file, environments), environments)
     except DeclarationError as error:
         problems = [replace(item, file=shown) if item.file == str(file) else item for item in error.problems]
         raise type(error)(problems) from None
@@ -148,8 +170,13 @@ def _environments_at(file: Path, mtime_ns: int, size_bytes: int) -> Environments
     return load_environments(file)
 
 
-def _environments_file(file: Path, given: str | Path | None) -> Path:
+def _environments_file(file: Path, source: _Source) -> Path:
     from airflow.sdk import conf
 
-    configured = given or conf.get("mlops", "environments_file", fallback=None) or None
-    return Path(configured) if configured else find_environments(file)
+    configured = source.environments or conf.get("mlops", "environments_file", fallback=None) or None
+    if configured:
+        return Path(configured)
+    if source.offer.preview:
+        message = "a preview may not bring environments of its own; set [mlops] environments_file in Airflow's settings"
+        raise DeclarationError([Problem(str(file), 0, 0, "", message)])
+    return find_environments(file)

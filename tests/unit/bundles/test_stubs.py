@@ -12,7 +12,18 @@ from airflow.utils.file import list_py_file_paths
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_mlops_provider.bundles.stubs import MARKER, find_declarations, render_refusal, render_stub, sync_stubs
+from airflow_mlops_provider.bundles.stubs import (
+    MARKER,
+    Checkout,
+    StubChanges,
+    file_problem,
+    find_declarations,
+    render_refusal,
+    render_stub,
+    sync_stubs,
+)
+from airflow_mlops_provider.dag_factory.offer import Offer
+from airflow_mlops_provider.exceptions import DeclarationError
 
 BATCH = b"model: churn\nbatch:\n  input: x\n"
 POD_OPERATOR = "airflow.providers.cncf.kubernetes.operators.pod"
@@ -25,8 +36,13 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "checkout"
 
 
+def change(root: Path, *, frozen: bool = False, **kwargs: object) -> StubChanges:
+    checkout = Checkout(root=root, patterns=("models/*.yaml",), **kwargs)
+    return sync_stubs(checkout, scratch=root.parent / "stub.tmp", frozen=frozen)
+
+
 def sync(root: Path, **kwargs: object) -> dict[str, str]:
-    sync_stubs(root, ("models/*.yaml",), scratch=root.parent / "stub.tmp", **kwargs)
+    change(root, **kwargs)
     assert not (root.parent / "stub.tmp").exists()
     return {
         os.fsencode(path.relative_to(root)).decode("utf-8", "backslashreplace"): path.read_text()
@@ -46,14 +62,28 @@ def test_nothing_of_a_repository_becomes_code(name: str, content: bytes) -> None
     assert calls(text) == [
         "from pathlib import Path",
         "from airflow_mlops_provider import load_model_dags",
-        f"load_model_dags(Path(__file__).with_name({declaration.name!r}), globals=globals())",
+        f"load_model_dags(Path(__file__).with_name({declaration.name!r}), "
+        f"shown_as={str(declaration)!r}, globals=globals())",
     ]
     assert text.encode().startswith(MARKER.encode())
 
 
 @given(st.text(), st.text())
 def test_a_refusal_raises_and_does_nothing_else(name: str, reason: str) -> None:
-    assert len(calls(render_refusal(PurePosixPath(f"models/{name.replace('/', '')}.yaml"), reason))) == 3
+    text = render_refusal(file_problem(PurePosixPath(f"models/{name.replace('/', '')}.yaml"), reason))
+    assert len(calls(text)) == 2
+    with pytest.raises(DeclarationError) as caught:
+        exec(compile(text, "stub", "exec"), {})
+    assert caught.value.problems[0].message == reason
+
+
+def test_a_stub_hands_on_what_the_bundle_offers(root: Path) -> None:
+    offer = Offer(preview=True, names=("pre", "it's"))
+    text = sync(root, offer=offer, prefix="team")["models/churn.yaml.mlops.py"]
+    assert calls(text)[-1] == (
+        "load_model_dags(Path(__file__).with_name('churn.yaml'), preview=True, allowed=('pre', \"it's\"), "
+        "shown_as='team/models/churn.yaml', globals=globals())"
+    )
 
 
 def test_airflow_takes_a_stub_for_a_dag_file(root: Path) -> None:
@@ -112,7 +142,7 @@ def test_unusual_names_get_a_stub_that_names_them(root: Path, name: str) -> None
     (root / "models" / name).write_bytes(BATCH)
     text = sync(root)[f"models/{name}.mlops.py"]
     compile(text, "stub", "exec")
-    assert ast.literal_eval(calls(text)[-1].split("with_name(")[1].split("), globals")[0]) == name
+    assert ast.literal_eval(calls(text)[-1].split("with_name(")[1].split("), shown_as")[0]) == name
 
 
 @pytest.mark.parametrize("name", [b"new\nline.yaml", b"\xff.yaml", b"\xe2\x80\xae.yaml", b"l" * 245 + b".yaml"])
@@ -140,8 +170,7 @@ def test_both_names_taken_is_reported(root: Path) -> None:
     second = next((root / "models").glob("churn.yaml.*.mlops.py"))
     second.unlink()
     second.mkdir()
-    changes = sync_stubs(root, ("models/*.yaml",), scratch=root.parent / "stub.tmp")
-    assert changes.skipped == ("models/churn.yaml",)
+    assert change(root).skipped == ("models/churn.yaml",)
 
 
 def test_orphans_go_and_take_their_empty_directory_along(root: Path) -> None:
