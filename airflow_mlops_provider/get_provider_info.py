@@ -1,4 +1,4 @@
-"""What Airflow reads about this provider: the connection type with its form, and the link classes.
+"""What Airflow reads about this provider: the connection type with its form, and the classes.
 
 Decides the form's fields; :mod:`airflow_mlops_provider.hooks.mlflow` reads them. Plain data, no I/O, imports nothing:
 Airflow's API server reads it without importing a hook. Schema: ``airflow/provider.yaml.schema.json`` (3.3).
@@ -18,9 +18,16 @@ def get_provider_info() -> dict[str, Any]:
         "name": "MLOps",
         "description": "Run and serve MLflow models: resolve a tagged run, pin it, apply it, trace it.",
         "integrations": [
-            {"integration-name": "MLflow", "external-doc-url": "https://mlflow.org/docs/latest/", "tags": ["service"]}
+            {"integration-name": "MLflow", "external-doc-url": "https://mlflow.org/docs/latest/", "tags": ["service"]},
+            {
+                "integration-name": "KServe",
+                "external-doc-url": "https://kserve.github.io/website/",
+                "tags": ["service"],
+            },
         ],
         "hooks": [{"integration-name": "MLflow", "python-modules": ["airflow_mlops_provider.hooks.mlflow"]}],
+        "sensors": [{"integration-name": "KServe", "python-modules": ["airflow_mlops_provider.sensors.kserve"]}],
+        "triggers": [{"integration-name": "KServe", "python-modules": ["airflow_mlops_provider.triggers.kserve"]}],
         "operators": [
             {
                 "integration-name": "MLflow",
@@ -29,12 +36,22 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_mlops_provider.operators.mlflow",
                     "airflow_mlops_provider.operators.resolve",
                 ],
-            }
+            },
+            {
+                "integration-name": "KServe",
+                "python-modules": [
+                    "airflow_mlops_provider.operators.kserve",
+                    "airflow_mlops_provider.operators.kserve_delete",
+                    "airflow_mlops_provider.operators.kserve_deploy",
+                    "airflow_mlops_provider.operators.kserve_predict",
+                ],
+            },
         ],
         "connection-types": [_mlflow_connection()],
         "extra-links": [
             "airflow_mlops_provider.links.mlflow.MLflowRunLink",
             "airflow_mlops_provider.links.mlflow.MLflowModelLink",
+            "airflow_mlops_provider.links.kserve.KServeEndpointLink",
         ],
         "config": {
             "mlops": {

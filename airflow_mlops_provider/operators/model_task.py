@@ -7,16 +7,13 @@ task state store, and only while a task runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow.sdk.exceptions import AirflowFailException
-
 from airflow_mlops_provider.declaration import ModelSelector, ResolvedModel
-from airflow_mlops_provider.exceptions import PermanentError
+from airflow_mlops_provider.hooks.failing import permanent_errors_fail as permanent_errors_fail
 from airflow_mlops_provider.manifests.contract import build_contract
 
 if TYPE_CHECKING:
@@ -35,15 +32,6 @@ RESOLVED_MODEL_KEY: Final = "resolved_model"
 _PIN_KEY: Final = "pinned_model"
 
 ModelArgument = ModelSelector | ResolvedModel | Mapping[str, Any] | str
-
-
-@contextmanager
-def permanent_errors_fail() -> Iterator[None]:
-    """Turn our permanent errors, and arguments that cannot be right, into the exception that stops the retries."""
-    try:
-        yield
-    except (PermanentError, ValueError) as error:
-        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
 
 
 class ModelTaskMixin:
