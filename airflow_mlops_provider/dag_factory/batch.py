@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, time, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, Param
+from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, Param, timezone
 
 from airflow_mlops_provider.dag_factory.document import build_document
 from airflow_mlops_provider.dag_factory.outline import DONE_TASK, RESOLVE_TASK, SCORE_TASK, asset_name
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
 #: Airflow wants a first day. Any fixed one does: without ``catchup`` only the latest interval runs.
-_FIRST_DAY = datetime(2025, 1, 1, tzinfo=UTC)
+_FIRST_DAY = timezone.convert_to_utc(datetime(2025, 1, 1, tzinfo=UTC))  # what the constructor would make of it
 #: Airflow doubles a wait up to a day; a job that may be retried 20 times would be waiting still when it is due again.
 _LONGEST_BACKOFF = timedelta(hours=1)
 _MAIL_ADDRESS = re.compile(r"[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
@@ -54,6 +55,7 @@ def build_batch_dag(model: EnvironmentModel, batch: BatchSpec) -> DAG:
             **({"pool": batch.pool} if batch.pool else {}),
         },
         owner_links={model.owner: f"mailto:{model.owner}"} if _MAIL_ADDRESS.fullmatch(model.owner) else {},
+        **_configured_limits(),
     )
     with dag:
         _add_tasks(model, batch)
@@ -86,6 +88,19 @@ def _backoff(batch: BatchSpec) -> dict[str, Any]:
     if not batch.retry_backoff:
         return {}
     return {"retry_exponential_backoff": 2.0, "max_retry_delay": max(batch.retry_delay, _LONGEST_BACKOFF)}
+
+
+@cache
+def _configured_limits() -> dict[str, Any]:
+    """Return what the constructor would look up in Airflow's configuration anew for every DAG, half of its time."""
+    from airflow.sdk import conf
+
+    return {
+        "max_active_tasks": conf.getint("core", "max_active_tasks_per_dag"),
+        "max_active_runs": conf.getint("core", "max_active_runs_per_dag"),
+        "max_consecutive_failed_dag_runs": conf.getint("core", "max_consecutive_failed_dag_runs_per_dag"),
+        "disable_bundle_versioning": conf.getboolean("dag_processor", "disable_bundle_versioning"),
+    }
 
 
 def _run_params(model: EnvironmentModel) -> dict[str, Any]:

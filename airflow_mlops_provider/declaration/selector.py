@@ -82,7 +82,8 @@ class ModelSelector:
 
     def to_dict(self) -> dict[str, Any]:
         """Return only what was chosen, as JSON types; ``ModelSelector(**d)`` is its inverse."""
-        chosen = {key: value for key, value in asdict(self).items() if value not in (None, False)}
+        values = {field: getattr(self, field) for field in self.__dataclass_fields__}
+        chosen = {key: value for key, value in values.items() if value not in (None, False)}
         if self.run_tag is not None:
             chosen["run_tag"] = dict(self.run_tag)
         return chosen
