@@ -28,7 +28,7 @@ ENVIRONMENTS_FILE = "environments.yaml"
 _MAX_SHOWN_BYTES = 64 * 1024  # the declaration repeated in the stub, for the UI's Code tab
 _MAX_NAME_BYTES = 255 - len(".01234567" + STUB_SUFFIX)  # NAME_MAX of every Linux file system, minus what is appended
 _POD_OPERATOR = "airflow.providers.cncf.kubernetes.operators.pod"
-_BATCH = re.compile(rb"\bbatch[\"']?\s*:")
+_BATCH = re.compile(rb"\bbatch(?:_jobs)?[\"']?\s*:")
 _RUNNER = re.compile(rb"\brunner[\"']?\s*:\s*[\"']?(\w+)")
 
 

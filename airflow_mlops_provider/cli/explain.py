@@ -19,6 +19,7 @@ from airflow_mlops_provider.exceptions import MLOpsProviderError
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.declaration import EnvironmentModel
+    from airflow_mlops_provider.declaration.batch_spec import BatchSpec
 
 _DEFAULT = "default"
 #: A variable may hold what should have been a secret; its place is told instead.
@@ -58,22 +59,20 @@ def explain(model: EnvironmentModel) -> dict[str, Any]:
         "selector": {"meaning": str(selector), **selector.to_dict()},
         "values": {field: {"value": value, "origin": _origin(field, model)} for field, value in values},
         "settings": dict(_leaves(model.settings.model_dump(by_alias=True, exclude_unset=True), "")),
-        **_batch_results(model),
+        "jobs": {kind: _explain_job(model, kind, batch) for kind, batch in model.batch_jobs().items()},
     }
 
 
-def _batch_results(model: EnvironmentModel) -> dict[str, Any]:
-    """Return the batch DAG's outline, and the pod's manifest where there is a pod."""
+def _explain_job(model: EnvironmentModel, kind: str, batch: BatchSpec) -> dict[str, Any]:
+    """Return the outline of the job's DAG, and the pod's manifest where there is a pod."""
     from airflow_mlops_provider.dag_factory.outline import build_outline
     from airflow_mlops_provider.dag_factory.pod_preview import build_pod_preview
 
-    if model.batch is None:
-        return {}
-    outline = {"batch_dag": build_outline(model, model.batch)}
+    outline = {"dag": build_outline(model, batch, kind)}
     if model.settings.runner == "local":
         return outline
-    pod = build_pod_preview(model, model.batch)
-    own = {*model.settings.env, *model.batch.env}
+    pod = build_pod_preview(model, batch, kind=kind)
+    own = {*model.settings.env, *batch.env}
     for container in pod["spec"]["containers"]:
         container["env"] = [
             {**item, "value": _HIDDEN} if item["name"] in own and "value" in item else item for item in container["env"]
@@ -138,7 +137,7 @@ def _as_text(explained: dict[str, Any]) -> str:
             "",
             f"What the platform says of {explained['environment']}:",
             *_table([(field, value, "") for field, value, _ in settings]),
-            *_results_as_text(explained),
+            *(line for job in explained["jobs"].values() for line in _job_as_text(job)),
         ]
     )
 
@@ -149,15 +148,15 @@ def _now_as_text(now: dict[str, Any]) -> str:
     return f"{now['uri']} (run {now['run_id']}, {now['digest']})"
 
 
-def _results_as_text(explained: dict[str, Any]) -> Iterator[str]:
-    if outline := explained.get("batch_dag"):
-        yield from ("", f"DAG {outline['dag_id']}:", f"  starts   {outline['starts']}")
-        for task in outline["tasks"]:
-            times = f", {task['instances']} instances" if task["instances"] > 1 else ""
-            after = f", after {', '.join(task['after'])}" if task["after"] else ""
-            yield f"  task     {task['task_id']} ({task['operator']}{times}{after})"
-        yield f"  updates  asset {outline['reports']}"
-    if pod := explained.get("pod"):
+def _job_as_text(job: dict[str, Any]) -> Iterator[str]:
+    outline = job["dag"]
+    yield from ("", f"DAG {outline['dag_id']}:", f"  starts   {outline['starts']}")
+    for task in outline["tasks"]:
+        times = f", {task['instances']} instances" if task["instances"] > 1 else ""
+        after = f", after {', '.join(task['after'])}" if task["after"] else ""
+        yield f"  task     {task['task_id']} ({task['operator']}{times}{after})"
+    yield f"  updates  asset {outline['reports']}"
+    if pod := job.get("pod"):
         import yaml
 
         text = yaml.safe_dump(pod, sort_keys=False, allow_unicode=True, width=1000)

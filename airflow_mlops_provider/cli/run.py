@@ -31,6 +31,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="MLFLOW_TRACKING_URI and MLflow's credential variables say where the model is looked up.",
     )
     add_model_arguments(parser)
+    parser.add_argument("--job", metavar="NAME", help="which of batch_jobs; default: the one of batch")
     parser.add_argument("--interval-start", type=_moment, metavar="TIME", help="ISO 8601; default: today, 00:00 UTC")
     parser.add_argument("--interval-end", type=_moment, metavar="TIME", help="ISO 8601; default: a day later")
     parser.add_argument(
@@ -47,17 +48,37 @@ def run(arguments: argparse.Namespace) -> int:
     from airflow_mlops_provider.hooks.local_process import LocalProcess
 
     model = load_chosen_model(arguments)
-    if model.batch is None:
-        raise PermanentError(f"{model.file}: {model.model} has no batch job; declare batch:, or choose another model")
-    command, variables = _program(model, model.batch, arguments)
+    batch = _chosen_job(model, arguments.job)
+    command, variables = _program(model, batch, arguments)
     result = LocalProcess(command, variables, lambda line: print(line, file=sys.stderr, flush=True)).run(
-        timeout_seconds=model.batch.timeout.total_seconds() if model.batch.timeout else None
+        timeout_seconds=batch.timeout.total_seconds() if batch.timeout else None
     )
     if arguments.output == "json":
         print(json.dumps({"model_uri": variables["MODEL_URI"], "result": result}, ensure_ascii=False, indent=2))
     else:
         print(f"{variables['MODEL_URI']}: " + (json.dumps(result, ensure_ascii=False) if result else "done"))
     return 0
+
+
+def _chosen_job(model: EnvironmentModel, name: str | None) -> BatchSpec:
+    """Return the job that the arguments name; the only one need not be named."""
+    from airflow_mlops_provider.declaration.jobs import MAIN_JOB, job_name
+    from airflow_mlops_provider.declaration.wording import advice, quoted
+
+    jobs = model.batch_jobs()
+    if not jobs:
+        raise PermanentError(f"{model.file}: {model.model} has no batch job; declare batch:, or choose another model")
+    kind = f"{MAIN_JOB}.{name}" if name else MAIN_JOB
+    if kind in jobs:
+        return jobs[kind]
+    names = [named for job in jobs if (named := job_name(job))]
+    if name:
+        raise PermanentError(f"{model.file}: no job of batch_jobs is called {quoted(name)}; {advice(name, names)}")
+    if len(jobs) == 1:
+        return next(iter(jobs.values()))
+    raise PermanentError(
+        f"{model.file}: {model.model} has several batch jobs; name one with --job {' or '.join(names)}"
+    )
 
 
 def _program(

@@ -16,10 +16,12 @@ from zoneinfo import ZoneInfo
 from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, Param, timezone
 
 from airflow_mlops_provider.dag_factory.document import build_document
-from airflow_mlops_provider.dag_factory.outline import DONE_TASK, RESOLVE_TASK, SCORE_TASK, asset_name
+from airflow_mlops_provider.dag_factory.outline import DONE_TASK, RESOLVE_TASK, SCORE_TASK, asset_name, asset_of
 from airflow_mlops_provider.dag_factory.pod_arguments import build_pod_arguments, program_variables
 from airflow_mlops_provider.declaration.batch_spec import BatchSpec
+from airflow_mlops_provider.declaration.jobs import MAIN_JOB, job_path
 from airflow_mlops_provider.declaration.loader import EnvironmentModel
+from airflow_mlops_provider.declaration.node import dotted
 from airflow_mlops_provider.declaration.standard_runtime import STANDARD_COMMAND
 from airflow_mlops_provider.exceptions import DeclarationError, Problem
 
@@ -33,17 +35,17 @@ _LONGEST_BACKOFF = timedelta(hours=1)
 _MAIL_ADDRESS = re.compile(r"[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
 
 
-def build_batch_dag(model: EnvironmentModel, batch: BatchSpec) -> DAG:
-    """Return the DAG ``<environment>.<model>.batch``."""
+def build_batch_dag(model: EnvironmentModel, batch: BatchSpec, kind: str = MAIN_JOB) -> DAG:
+    """Return the DAG ``<environment>.<model>.batch``, or ``….batch.<job>`` for one of ``batch_jobs``."""
     zone = batch.schedule.timezone if batch.schedule else "UTC"
     start = datetime.combine(batch.start_date, time(), ZoneInfo(zone)) if batch.start_date else _FIRST_DAY
     dag = DAG(
-        model.dag_id("batch"),
-        schedule=_schedule(model, batch),
+        model.dag_id(kind),
+        schedule=_schedule(model, batch, kind),
         start_date=start,
         catchup=batch.catchup,
         description=model.description or f"Apply the model {model.model} in {model.environment}",
-        doc_md=build_document(model, batch),
+        doc_md=build_document(model, batch, kind),
         tags=sorted({"mlops", "batch", model.environment, model.model, *model.tags}),
         default_args={
             "owner": model.owner,
@@ -58,7 +60,7 @@ def build_batch_dag(model: EnvironmentModel, batch: BatchSpec) -> DAG:
         **_configured_limits(),
     )
     with dag:
-        _add_tasks(model, batch)
+        _add_tasks(model, batch, kind)
     # Only now: the constructor, and that of each task, would check the parameters' schemas anew for every DAG, which
     # took more than a third of its time. They are constants, and a test checks them.
     for name, param in _run_params(model).items():
@@ -66,22 +68,22 @@ def build_batch_dag(model: EnvironmentModel, batch: BatchSpec) -> DAG:
     return dag
 
 
-def _schedule(model: EnvironmentModel, batch: BatchSpec) -> Any:
+def _schedule(model: EnvironmentModel, batch: BatchSpec, kind: str) -> Any:
     if batch.after:
-        return [Asset(asset_name(model.environment, name)) for name in batch.after]
+        return [Asset(asset_of(model.environment, reference)) for reference in batch.after]
     if batch.when:
-        return _assets(model, batch.when)
+        return _assets(model, batch.when, dotted((*job_path(kind), "when")))
     if batch.schedule is None or batch.schedule.cron == "@once":
         return batch.schedule and batch.schedule.cron
     return CronDataIntervalTimetable(batch.schedule.cron, timezone=batch.schedule.timezone)
 
 
-def _assets(model: EnvironmentModel, uris: tuple[str, ...]) -> list[Asset]:
+def _assets(model: EnvironmentModel, uris: tuple[str, ...], field: str) -> list[Asset]:
     try:
         return [Asset(uri=uri) for uri in uris]
     except ValueError as error:  # a provider has rules of its own for URIs of its scheme
-        _, line = model.origin["batch.when"]
-        raise DeclarationError([Problem(model.file, line, 1, "batch.when", f"Airflow refuses it: {error}")]) from error
+        _, line = model.origin[field]
+        raise DeclarationError([Problem(model.file, line, 1, field, f"Airflow refuses it: {error}")]) from error
 
 
 def _backoff(batch: BatchSpec) -> dict[str, Any]:
@@ -123,13 +125,13 @@ def _run_params(model: EnvironmentModel) -> dict[str, Any]:
     }
 
 
-def _add_tasks(model: EnvironmentModel, batch: BatchSpec) -> None:
-    operator, arguments = _operator_arguments(model, batch)
+def _add_tasks(model: EnvironmentModel, batch: BatchSpec, kind: str) -> None:
+    operator, arguments = _operator_arguments(model, batch, kind)
     selection: dict[str, Any] = {
         "model": model.selector().to_dict(),
         "mlflow_conn_id": model.settings.connections.mlflow,
     }
-    asset = Asset(asset_name(model.environment, model.model))
+    asset = Asset(asset_name(model.environment, model.model, kind))
     if batch.partitions == 1:
         operator(task_id=SCORE_TASK, use_run_params=True, outlets=[asset], **selection, **arguments)
         return
@@ -151,7 +153,9 @@ def _add_tasks(model: EnvironmentModel, batch: BatchSpec) -> None:
     score >> EmptyOperator(task_id=DONE_TASK, outlets=[asset])
 
 
-def _operator_arguments(model: EnvironmentModel, batch: BatchSpec) -> tuple[type[BaseOperator], dict[str, Any]]:
+def _operator_arguments(
+    model: EnvironmentModel, batch: BatchSpec, kind: str
+) -> tuple[type[BaseOperator], dict[str, Any]]:
     common = {"environment": model.environment, "input_uri": batch.input, "output_uri": batch.output}
     if model.settings.runner == "local":
         from airflow_mlops_provider.operators.local import MLflowModelLocalOperator
@@ -160,7 +164,7 @@ def _operator_arguments(model: EnvironmentModel, batch: BatchSpec) -> tuple[type
         return MLflowModelLocalOperator, {**common, "command": command, "env_vars": program_variables(model, batch)}
     from airflow_mlops_provider.operators.mlflow import MLflowModelBatchOperator
 
-    return MLflowModelBatchOperator, {**common, **build_pod_arguments(model, batch), **_volume_arguments(model)}
+    return MLflowModelBatchOperator, {**common, **build_pod_arguments(model, batch, kind), **_volume_arguments(model)}
 
 
 def _volume_arguments(model: EnvironmentModel) -> dict[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from airflow_mlops_provider.dag_factory.outline import build_outline
 from airflow_mlops_provider.declaration.batch_spec import BatchSpec
+from airflow_mlops_provider.declaration.jobs import MAIN_JOB
 from airflow_mlops_provider.declaration.loader import EnvironmentModel
 
 
-def build_document(model: EnvironmentModel, batch: BatchSpec) -> str:
+def build_document(model: EnvironmentModel, batch: BatchSpec, kind: str = MAIN_JOB) -> str:
     """Return Markdown: the declaration's own text, then the facts as a table."""
-    outline = build_outline(model, batch)
+    outline = build_outline(model, batch, kind)
     rows = {
         "Model": model.selector(),
         "Environment": model.environment + (" (protected)" if model.settings.protected else ""),

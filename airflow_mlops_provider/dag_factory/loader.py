@@ -132,11 +132,12 @@ def _build(models: tuple[EnvironmentModel, ...]) -> dict[str, DAG]:
     wanted = get_parsing_context().dag_id
     dags: dict[str, DAG] = {}
     for model in models:
-        dag_id = model.dag_id("batch")
-        if model.batch is not None and wanted in (None, dag_id):
-            from airflow_mlops_provider.dag_factory.batch import build_batch_dag
+        for kind, batch in model.batch_jobs().items():
+            dag_id = model.dag_id(kind)
+            if wanted in (None, dag_id):
+                from airflow_mlops_provider.dag_factory.batch import build_batch_dag
 
-            dags[dag_id] = build_batch_dag(model, model.batch)
+                dags[dag_id] = build_batch_dag(model, batch, kind)
     return dags
 
 

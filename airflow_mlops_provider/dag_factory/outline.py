@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final, TypedDict
 
 from airflow_mlops_provider.declaration.batch_spec import BatchSpec
+from airflow_mlops_provider.declaration.jobs import MAIN_JOB, job_name, read_reference
 from airflow_mlops_provider.declaration.loader import EnvironmentModel
 from airflow_mlops_provider.declaration.wording import choices
 
@@ -35,16 +36,23 @@ class DagOutline(TypedDict):
     reports: str
 
 
-def asset_name(environment: str, model: str) -> str:
-    """Return the name of the asset that a batch job updates when it succeeds: ``prod.churn.scores``.
+def asset_name(environment: str, model: str, kind: str = MAIN_JOB) -> str:
+    """Return the name of the asset that a batch job updates when it succeeds: ``prod.churn.scores``, and
+    ``prod.churn.scores.weekly`` for the job ``weekly`` of ``batch_jobs``.
 
     It is its URI too. Not a URI with a scheme: Airflow would load every provider to look for the scheme's handler,
     while a DAG file is parsed. Public: other DAGs are scheduled by it.
     """
-    return f"{environment}.{model}.scores"
+    name = job_name(kind)
+    return f"{environment}.{model}.scores" + (f".{name}" if name else "")
 
 
-def build_outline(model: EnvironmentModel, batch: BatchSpec) -> DagOutline:
+def asset_of(environment: str, reference: str) -> str:
+    """Return the asset that an entry of ``after`` waits for."""
+    return asset_name(environment, *read_reference(reference))
+
+
+def build_outline(model: EnvironmentModel, batch: BatchSpec, kind: str = MAIN_JOB) -> DagOutline:
     """Return what :func:`~airflow_mlops_provider.dag_factory.batch.build_batch_dag` makes of the same declaration."""
     local = model.settings.runner == "local"
     operator = "MLflowModelLocalOperator" if local else "MLflowModelBatchOperator"
@@ -56,10 +64,10 @@ def build_outline(model: EnvironmentModel, batch: BatchSpec) -> DagOutline:
             {"task_id": DONE_TASK, "operator": "EmptyOperator", "after": [SCORE_TASK], "instances": 1},
         ]
     return {
-        "dag_id": model.dag_id("batch"),
+        "dag_id": model.dag_id(kind),
         "starts": _starts(model, batch),
         "tasks": tasks,
-        "reports": asset_name(model.environment, model.model),
+        "reports": asset_name(model.environment, model.model, kind),
     }
 
 
@@ -67,7 +75,8 @@ def _starts(model: EnvironmentModel, batch: BatchSpec) -> str:
     if batch.schedule is not None:
         return f"{batch.schedule.cron} ({batch.schedule.timezone})"
     if batch.after:
-        return f"after {choices([f'{model.environment}.{name}.batch' for name in batch.after], last='and')} succeeded"
+        names = [".".join((model.environment, *read_reference(reference))) for reference in batch.after]
+        return f"after {choices(names, last='and')} succeeded"
     if batch.when:
         return f"when {choices(batch.when, last='and')} was updated"
     return "only when triggered"

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_mlops_provider.declaration.batch_spec import BatchSpec
+from airflow_mlops_provider.declaration.jobs import MAIN_JOB, job_name
 from airflow_mlops_provider.declaration.loader import EnvironmentModel
 from airflow_mlops_provider.declaration.standard_runtime import STANDARD_COMMAND
 from airflow_mlops_provider.manifests.batch_pod import build_resources
 from airflow_mlops_provider.manifests.naming import DECLARATION_ANNOTATION, ownership_labels
 
 
-def build_pod_arguments(model: EnvironmentModel, batch: BatchSpec) -> dict[str, Any]:
+def build_pod_arguments(model: EnvironmentModel, batch: BatchSpec, kind: str = MAIN_JOB) -> dict[str, Any]:
     """Return keyword arguments of :class:`~airflow_mlops_provider.operators.mlflow.MLflowModelBatchOperator`.
 
     Values are JSON types; what is not asked for is left out.
@@ -24,7 +25,7 @@ def build_pod_arguments(model: EnvironmentModel, batch: BatchSpec) -> dict[str, 
     resources = batch.resources
     credentials = settings.mlflow_credentials
     arguments: dict[str, Any] = {
-        "name": f"{model.environment}-{model.model}",
+        "name": "-".join(filter(None, (model.environment, model.model, job_name(kind)))),
         "namespace": settings.namespace,
         "image": batch.image or settings.image,
         "image_pull_policy": settings.image_pull_policy,
@@ -36,7 +37,7 @@ def build_pod_arguments(model: EnvironmentModel, batch: BatchSpec) -> dict[str, 
         "tolerations": [item.model_dump(by_alias=True, exclude_none=True) for item in settings.tolerations],
         "service_account_name": settings.service_account,
         "image_pull_secrets": ",".join(settings.image_pull_secrets),
-        "labels": ownership_labels(model.model, model.environment, ephemeral=settings.ephemeral),
+        "labels": ownership_labels(model.model, model.environment, job=job_name(kind), ephemeral=settings.ephemeral),
         "annotations": {DECLARATION_ANNOTATION: model.file},
         "mlflow_credentials": credentials.model_dump(exclude_defaults=True) if credentials else None,
         "tracking_uri": settings.mlflow_tracking_uri,

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from airflow_mlops_provider.dag_factory.pod_arguments import build_pod_arguments
 from airflow_mlops_provider.declaration.batch_spec import BatchSpec
+from airflow_mlops_provider.declaration.jobs import MAIN_JOB
 from airflow_mlops_provider.declaration.loader import EnvironmentModel
 from airflow_mlops_provider.manifests.batch_pod import build_model_annotations, build_pod_manifest
 from airflow_mlops_provider.manifests.contract import build_contract
@@ -45,7 +46,9 @@ class RunValues:
     create_id: str = LATER
 
 
-def build_pod_preview(model: EnvironmentModel, batch: BatchSpec, values: RunValues | None = None) -> dict[str, Any]:
+def build_pod_preview(
+    model: EnvironmentModel, batch: BatchSpec, values: RunValues | None = None, *, kind: str = MAIN_JOB
+) -> dict[str, Any]:
     """Return the manifest of one of the job's pods; templates stand in it as they were written."""
     values = values or RunValues()
     resolved: Mapping[str, Any] = values.model or defaultdict(lambda: LATER)
@@ -66,7 +69,7 @@ def build_pod_preview(model: EnvironmentModel, batch: BatchSpec, values: RunValu
         else {MODEL_URI_ANNOTATION: LATER, MODEL_ANNOTATION: LATER}
     )
     return build_pod_manifest(
-        build_pod_arguments(model, batch),
+        build_pod_arguments(model, batch, kind),
         contract=contract,
         annotations={
             **about_model,

@@ -10,29 +10,24 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from airflow_mlops_provider.declaration.field_types import (
-    AssetUri,
     ColumnName,
     Day,
     Duration,
     Image,
+    JobReference,
     Line,
-    Slug,
     Strict,
     Text,
     duration_between,
     refuse_together,
 )
-from airflow_mlops_provider.declaration.shared_spec import OptionalSchedule, OwnVariable, Resources
+from airflow_mlops_provider.declaration.shared_spec import AssetUris, OptionalSchedule, OwnVariable, Resources
 from airflow_mlops_provider.declaration.wording import choices
 
 _Wait = Annotated[Duration, duration_between(timedelta(milliseconds=1), timedelta(days=30))]
-
-
-def _list_from_text(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
 
 
 class BatchSpec(Strict):
@@ -41,15 +36,13 @@ class BatchSpec(Strict):
     schedule: OptionalSchedule = Field(
         None, description="Cron, preset or {cron, timezone}; without it the job runs only when triggered."
     )
-    after: tuple[Slug, ...] = Field(
+    after: tuple[JobReference, ...] = Field(
         (),
         max_length=20,
-        description="Models whose batch jobs start this one, once each of them has succeeded in the same environment.",
+        description="Jobs that start this one, once each of them has succeeded in the same environment: churn for the "
+        "batch job of that model, churn.weekly for one of its batch_jobs.",
     )
-    when: Annotated[
-        tuple[AssetUri, ...],
-        BeforeValidator(_list_from_text, json_schema_input_type=tuple[AssetUri, ...] | AssetUri),
-    ] = Field(
+    when: AssetUris = Field(
         (), max_length=20, description="URIs of Airflow assets that start the job, once each of them has been updated."
     )
     image: Image | None = Field(

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+from airflow_mlops_provider.declaration.jobs import MAIN_JOB, job_path, read_reference, reference_to
 from airflow_mlops_provider.declaration.loader import EnvironmentModel
-from airflow_mlops_provider.declaration.node import MappingNode, ScalarNode, find_value, is_null, merge, without
+from airflow_mlops_provider.declaration.node import MappingNode, ScalarNode, dotted, find_value, is_null, merge, without
 from airflow_mlops_provider.declaration.wording import advice, quoted
 from airflow_mlops_provider.declaration.yaml_document import read_document
 from airflow_mlops_provider.exceptions import DeclarationError, Problem
 
-_KINDS = ("batch", "online")
 _SHOWN_DAGS = 3
 
 
@@ -56,9 +56,18 @@ def read_names(path: Path) -> DeclaredNames | None:
     base = without(root, "environments")
     for name, overlay in environments.fields.items() if isinstance(environments, MappingNode) else ():
         merged = merge(base, overlay) if isinstance(overlay, MappingNode) else base
-        ids += [f"{name}.{model.value}.{kind}" for kind in _KINDS if not is_null(merged.fields.get(kind))]
+        ids += [f"{name}.{model.value}.{kind}" for kind in _kinds_in(merged)]
     place = find_value(root, ("model",))
     return DeclaredNames(file=place.file, line=place.line, model=model.value, dag_ids=tuple(ids))
+
+
+def _kinds_in(merged: MappingNode) -> Iterator[str]:
+    if not is_null(merged.fields.get(MAIN_JOB)):
+        yield MAIN_JOB
+    jobs = merged.fields.get("batch_jobs")
+    yield from (f"{MAIN_JOB}.{name}" for name in jobs.fields) if isinstance(jobs, MappingNode) else ()
+    if not is_null(merged.fields.get("online")):
+        yield "online"
 
 
 def duplicate_problems(files: Iterable[DeclaredNames], *, same_dags: bool = False) -> Iterator[Problem]:
@@ -94,32 +103,45 @@ def waiting_problems(
     :param unreadable: names of models that may be declared in files that cannot be read.
     """
     for model in models:
-        for name in model.batch.after if model.batch else ():
-            if f"{model.environment}.{name}.batch" not in dag_ids and name not in unreadable:
-                parts = (dag_id.split(".") for dag_id in dag_ids)
-                known = sorted(
-                    {other for place, other, kind in parts if (place, kind) == (model.environment, "batch")}
-                    - {model.model}
-                )
-                yield _problem_with_after(model, f"no model {quoted(name)} has a batch job here; {advice(name, known)}")
+        for kind, spec in model.batch_jobs().items():
+            for reference in spec.after:
+                wanted, _ = read_reference(reference)
+                if _waited_for(model, reference) not in dag_ids and wanted not in unreadable:
+                    yield _problem_with_after(model, kind, _nobody(model, kind, reference, dag_ids))
     yield from _circles(models)
 
 
+def _waited_for(model: EnvironmentModel, reference: str) -> str:
+    name, kind = read_reference(reference)
+    return f"{model.environment}.{name}.{kind}"
+
+
+def _nobody(model: EnvironmentModel, kind: str, reference: str, dag_ids: Collection[str]) -> str:
+    """Say that nobody declares a job, and which one was meant."""
+    here = (dag_id for dag_id in dag_ids if dag_id.partition(".")[0] == model.environment)
+    jobs = (dag_id for dag_id in here if dag_id.split(".")[2] == MAIN_JOB and dag_id != model.dag_id(kind))
+    known = sorted(reference_to(dag_id) for dag_id in jobs)
+    name, job = reference.partition(".")[::2]
+    found = f"{quoted(name)} has no batch job {quoted(job)}" if job else f"no model {quoted(name)} has a batch job"
+    return f"{found} here; {advice(reference, known)}"
+
+
 def _circles(models: Sequence[EnvironmentModel]) -> Iterator[Problem]:
-    by_id = {model.dag_id("batch"): model for model in models if model.batch is not None}
+    by_id = {model.dag_id(kind): (model, kind, spec) for model in models for kind, spec in model.batch_jobs().items()}
     graphs: defaultdict[str, dict[str, list[str]]] = defaultdict(dict)
-    for dag_id, model in by_id.items():
-        after = model.batch.after if model.batch else ()
-        graphs[model.environment][dag_id] = [f"{model.environment}.{name}.batch" for name in after]
+    for dag_id, (model, _, spec) in by_id.items():
+        graphs[model.environment][dag_id] = [_waited_for(model, reference) for reference in spec.after]
     for graph in graphs.values():
         try:
             TopologicalSorter(graph).prepare()
         except CycleError as error:
             circle: list[str] = error.args[1]
-            shown = " → ".join(dag_id.split(".")[1] for dag_id in circle)
-            yield _problem_with_after(by_id[circle[0]], f"waits for itself: {shown}; remove one of them")
+            shown = " → ".join(reference_to(dag_id) for dag_id in circle)
+            model, kind, _ = by_id[circle[0]]
+            yield _problem_with_after(model, kind, f"waits for itself: {shown}; remove one of them")
 
 
-def _problem_with_after(model: EnvironmentModel, message: str) -> Problem:
-    file, line = model.origin["batch.after"]
-    return Problem(file, line, 1, "batch.after", f"in {quoted(model.environment)}: {message}")
+def _problem_with_after(model: EnvironmentModel, kind: str, message: str) -> Problem:
+    field = dotted((*job_path(kind), "after"))
+    file, line = model.origin[field]
+    return Problem(file, line, 1, field, f"in {quoted(model.environment)}: {message}")

@@ -71,6 +71,7 @@ _IMAGE = re.compile(
 _MAX_IMAGE_LENGTH = 512
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _SLUG = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?")
+_JOB_REFERENCE = re.compile(rf"{_SLUG.pattern}(?:\.{_SLUG.pattern})?")
 _DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 #: What Airflow keeps as it is, apart from a slash at the end: no fragment, ASCII only (its MySQL column demands it).
 _ASSET_URI = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<authority>[^\s/?#]*)/?[!-\"$-~]*", re.ASCII)
@@ -84,6 +85,12 @@ def _check_slug(value: str) -> str:
             f"{quoted(value)} is not a name; use 1 to 40 lower-case letters, digits and '-', "
             "starting with a letter and not ending with '-'"
         )
+    return value
+
+
+def _check_job_reference(value: str) -> str:
+    if not _JOB_REFERENCE.fullmatch(value):
+        raise refuse(f"{quoted(value)} names no batch job; write a model, churn, or one of its jobs, churn.weekly")
     return value
 
 
@@ -194,6 +201,8 @@ ColumnName = Annotated[Line, AfterValidator(_check_column)]
 #: Text of several lines.
 Text = Annotated[str, StringConstraints(max_length=20_000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
 Slug = Annotated[Line, AfterValidator(_check_slug), _json_schema(_SLUG)]
+#: ``churn``, or ``churn.weekly`` of its ``batch_jobs``.
+JobReference = Annotated[Line, AfterValidator(_check_job_reference), _json_schema(_JOB_REFERENCE)]
 DnsLabel = Annotated[Line, AfterValidator(_check_dns_label), _json_schema(_DNS_LABEL)]
 VariableName = Annotated[Line, AfterValidator(_check_variable), _json_schema(_VARIABLE)]
 #: Name of an Airflow asset that something else reports as updated.

@@ -69,8 +69,25 @@ def _loosen_overlays(definitions: dict[str, Any]) -> None:
     for name in sorted(strict & reached):
         loosened = _renamed(definitions[name], renamed)
         for field in loosened.pop("required", ()):
-            loosened["properties"][field] = {"anyOf": [loosened["properties"][field], {"type": "null"}]}
+            loosened["properties"][field] = _or_null(loosened["properties"][field])
+        for prop in loosened["properties"].values():
+            _let_entries_be_taken_away(prop)
         definitions[name if name == _OVERLAY else f"{name}Overlay"] = loosened
+
+
+def _let_entries_be_taken_away(prop: dict[str, Any]) -> None:
+    """Accept null as an entry's value: ``env: {MODE: null}``."""
+    for part in (prop, *prop.get("anyOf", ())):
+        for kind in ("additionalProperties", "patternProperties"):
+            entries = part.get(kind)
+            if kind == "additionalProperties" and isinstance(entries, dict):
+                part[kind] = _or_null(entries)
+            elif isinstance(entries, dict):
+                part[kind] = {pattern: _or_null(value) for pattern, value in entries.items()}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "null"}]}
 
 
 def _referenced(definitions: dict[str, Any], name: str, found: set[str]) -> set[str]:

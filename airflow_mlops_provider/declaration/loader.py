@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TypeAlias
 
 from pydantic import ValidationError
 
 from airflow_mlops_provider.declaration.batch_spec import BatchSpec
 from airflow_mlops_provider.declaration.environment import Environment, Environments, EnvironmentsFile
+from airflow_mlops_provider.declaration.jobs import batch_jobs, job_path, read_reference
 from airflow_mlops_provider.declaration.model import ModelDeclaration, ModelFile
 from airflow_mlops_provider.declaration.node import (
     MappingNode,
@@ -37,6 +38,8 @@ from airflow_mlops_provider.declaration.wording import advice, quoted
 from airflow_mlops_provider.declaration.yaml_document import read_document
 from airflow_mlops_provider.exceptions import DeclarationError, PolicyError, Problem
 
+#: The end of a dag_id: ``batch``, ``batch.<job>``, ``online`` or ``probe``.
+Kind: TypeAlias = str
 ENVIRONMENTS_FILE_NAME = "environments.yaml"
 #: The same in every environment: they say which model and which schema this is.
 _FIXED_FIELDS = ("apiVersion", "model", "environments")
@@ -85,20 +88,26 @@ class EnvironmentModel:
 
     @property
     def online(self) -> OnlineSpec | None:
-        return self.declaration.online
+        """The service, where there can be one: an environment of the local runner has no namespace to serve in."""
+        return self.declaration.online if self.settings.namespace else None
 
     def selector(self) -> ModelSelector:
         """Return which model is meant here."""
         return self.settings.model.selector_for(self.declaration)
 
-    def dag_id(self, kind: Literal["batch", "online"]) -> str:
-        """Return ``prod.churn.batch``."""
+    def batch_jobs(self) -> Mapping[Kind, BatchSpec]:
+        """Return every batch job by kind: ``batch`` and, of ``batch_jobs``, ``batch.weekly``."""
+        return batch_jobs(self.declaration)
+
+    def dag_id(self, kind: Kind) -> str:
+        """Return ``prod.churn.batch`` or ``prod.churn.batch.weekly``."""
         return f"{self.environment}.{self.model}.{kind}"
 
     def dag_ids(self) -> tuple[str, ...]:
         """Return the DAG of each kind that is declared."""
-        specs: tuple[tuple[Literal["batch", "online"], object], ...] = (("batch", self.batch), ("online", self.online))
-        return tuple(self.dag_id(kind) for kind, spec in specs if spec is not None)
+        probe = self.online and self.online.probe
+        specs = {**self.batch_jobs(), "online": self.online, "probe": probe}
+        return tuple(self.dag_id(kind) for kind, spec in specs.items() if spec is not None)
 
 
 def find_environments(path: str | Path, explicit: str | Path | None = None) -> Path:
@@ -219,14 +228,23 @@ def _check(
     needed = settings.model.needs()
     if getattr(declaration, needed) is None:
         yield problem_at(here, f"environment {quoted(name)} chooses the model by its {needed}; add the field {needed}")
-    if declaration.batch is None and declaration.online is None:
-        yield problem_at(here, "there is nothing to do here; declare batch or online")
-    if declaration.batch is not None and declaration.model in declaration.batch.after:
-        place = find_value(merged, ("batch", "after", declaration.batch.after.index(declaration.model)))
-        yield problem_at(place, "a model cannot start after itself; remove it")
+    jobs = batch_jobs(declaration)
+    if not jobs and declaration.online is None:
+        yield problem_at(here, "there is nothing to do here; declare batch, batch_jobs or online")
+    elif not jobs and settings.namespace is None:
+        yield problem_at(here, "an online service needs a namespace, and the environment has none; remove it here")
+    yield from _check_after(jobs, declaration.model, merged)
     for violation in check_policy(declaration, settings):
         place = find_value(merged, violation.path)
         yield problem_at(place, f"in {quoted(name)}: {violation.message}", rule=violation.rule)
+
+
+def _check_after(jobs: Mapping[Kind, BatchSpec], model: str, merged: MappingNode) -> Iterator[Problem]:
+    for kind, spec in jobs.items():
+        for index, reference in enumerate(spec.after):
+            if read_reference(reference) == (model, kind):
+                place = find_value(merged, (*job_path(kind), "after", index))
+                yield problem_at(place, "a job cannot start after itself; remove it")
 
 
 def _environment_model(

@@ -38,6 +38,9 @@ class _Changeable(Strict):
         default_factory=dict, max_length=20, description="Web addresses on the DAG's page, by name: runbook, dashboard."
     )
     batch: BatchSpec | None = None
+    batch_jobs: Mapping[Slug, BatchSpec] = Field(
+        default_factory=dict, max_length=20, description="Further batch jobs of the model, by name."
+    )
     online: OnlineSpec | None = None
 
     @field_validator("doc")

@@ -31,9 +31,10 @@ _MAX_DNS_LABEL = 63
 
 def check_online(declaration: ModelDeclaration, online: OnlineSpec, environment: Environment) -> Iterator[Violation]:
     """Yield every rule of the environment that the online service breaks."""
-    yield from check_resources(online.resources, environment, "online")
+    yield from _check_deployer(online, environment)
+    yield from check_resources(online.resources, environment, ("online",))
     if online.image is not None:
-        yield from check_declared_image(online.image, environment, "online")
+        yield from check_declared_image(online.image, environment, ("online",))
     yield from check_variables(online.env, environment, ("online", "env"))
     yield from _check_replicas(online, environment)
     yield from _check_name(declaration, online, environment)
@@ -44,6 +45,12 @@ def check_online(declaration: ModelDeclaration, online: OnlineSpec, environment:
         yield from check_listed(online.extends, environment.allow.templates, ("online", "extends"), "templates")
     if online.logger is not None:
         yield from _check_logger(online.logger, environment)
+
+
+def _check_deployer(online: OnlineSpec, environment: Environment) -> Iterator[Violation]:
+    if online.canary is not None and environment.deployer == "argocd":
+        message = "cannot be had here: Argo CD deploys, and knows no steps; take it away with canary: null"
+        yield Violation(("online", "canary"), message, "deployer")
 
 
 def _check_replicas(online: OnlineSpec, environment: Environment) -> Iterator[Violation]:

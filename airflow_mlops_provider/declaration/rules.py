@@ -67,13 +67,13 @@ def allowed_uri_schemes(environment: Environment) -> tuple[str, ...]:
     return stated if stated is not None else (*OBJECT_STORES, *local)
 
 
-def check_declared_image(image: str | None, environment: Environment, spec: str) -> Iterator[Violation]:
+def check_declared_image(image: str | None, environment: Environment, at: Path) -> Iterator[Violation]:
     """Yield what is wrong with the image of ``batch`` or ``online``, the standard one included."""
     if image is not None:
-        yield from check_image(image, environment, (spec, "image"))
+        yield from check_image(image, environment, (*at, "image"))
     elif environment.image is None:
         message = "is missing; the environment has no standard image, name one"
-        yield Violation((spec, "image"), message, "standard_image")
+        yield Violation((*at, "image"), message, "standard_image")
 
 
 def check_image(image: str, environment: Environment, path: Path) -> Iterator[Violation]:
@@ -88,17 +88,17 @@ def check_image(image: str, environment: Environment, path: Path) -> Iterator[Vi
         yield Violation(path, f"{quoted(image)} has no digest; write name@sha256:…", "require_digest")
 
 
-def check_resources(resources: Resources, environment: Environment, spec: str) -> Iterator[Violation]:
+def check_resources(resources: Resources, environment: Environment, at: Path) -> Iterator[Violation]:
     """Yield the amounts that are too much for one pod."""
     allow = environment.allow
     if allow.max_cpu is not None and cpu_millicores(resources.cpu) > cpu_millicores(allow.max_cpu):
-        yield Violation((spec, "resources", "cpu"), f"{resources.cpu} is too much; at most {allow.max_cpu}", "max_cpu")
+        yield Violation((*at, "resources", "cpu"), f"{resources.cpu} is too much; at most {allow.max_cpu}", "max_cpu")
     if allow.max_memory is not None and memory_bytes(resources.memory) > memory_bytes(allow.max_memory):
         yield Violation(
-            (spec, "resources", "memory"), f"{resources.memory} is too much; at most {allow.max_memory}", "max_memory"
+            (*at, "resources", "memory"), f"{resources.memory} is too much; at most {allow.max_memory}", "max_memory"
         )
     if resources.gpu > allow.max_gpu:
-        yield Violation((spec, "resources", "gpu"), f"{resources.gpu} are too many; at most {allow.max_gpu}", "max_gpu")
+        yield Violation((*at, "resources", "gpu"), f"{resources.gpu} are too many; at most {allow.max_gpu}", "max_gpu")
 
 
 def check_uri(uri: str | None, environment: Environment, path: Path) -> Iterator[Violation]:
@@ -143,3 +143,15 @@ def check_notify(notify: Notify, environment: Environment, path: Path) -> Iterat
 def listed(names: tuple[str, ...]) -> str:
     """Return the first eight as choices."""
     return choices(names if len(names) <= 8 else (*names[:8], "…"))
+
+
+def texts(value: object, path: Path) -> Iterator[tuple[Path, str]]:
+    """Yield every text in nested mappings and lists, with its path."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from texts(item, (*path, key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from texts(item, (*path, index))

@@ -65,6 +65,7 @@ def ownership_labels(
     *,
     version: str | None = None,
     component: str = "batch",
+    job: str | None = None,
     project: str | None = None,
     env_key: str | None = None,
     ephemeral: bool = False,
@@ -83,5 +84,9 @@ def ownership_labels(
         f"{PREFIX}/env-key": label_value(env_key or environment),
         f"{PREFIX}/ephemeral": str(ephemeral).lower(),
     }
-    optional: Mapping[str, str | None] = {"app.kubernetes.io/version": version, f"{PREFIX}/project": project}
+    optional: Mapping[str, str | None] = {
+        "app.kubernetes.io/version": version,
+        f"{PREFIX}/project": project,
+        f"{PREFIX}/job": job,
+    }
     return labels | {key: label_value(value) for key, value in optional.items() if value}

@@ -91,15 +91,15 @@ def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
 def test_dag_and_pod_that_result(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "every-field", "--env", "prod", "--output", "json"]) == 0
     explained = json.loads(capsys.readouterr().out)
-    assert [task["task_id"] for task in explained["batch_dag"]["tasks"]] == ["resolve", "score", "done"]
-    assert explained["batch_dag"]["starts"] == "@daily (UTC)"
-    assert explained["batch_dag"]["reports"] == "prod.every-field.scores"
-    (container,) = explained["pod"]["spec"]["containers"]
+    assert [task["task_id"] for task in explained["jobs"]["batch"]["dag"]["tasks"]] == ["resolve", "score", "done"]
+    assert explained["jobs"]["batch"]["dag"]["starts"] == "@daily (UTC)"
+    assert explained["jobs"]["batch"]["dag"]["reports"] == "prod.every-field.scores"
+    (container,) = explained["jobs"]["batch"]["pod"]["spec"]["containers"]
     variables = {item["name"]: item.get("value", item.get("valueFrom")) for item in container["env"]}
     assert variables["MODE"] == variables["RUN"] == "(hidden)"
     assert variables["MODEL_URI"] == "«resolved when the task runs»"
     assert variables["MLFLOW_TRACKING_TOKEN"]["secretKeyRef"]["name"] == "mlflow-token"
-    assert explained["pod"]["spec"]["nodeSelector"] == {"pool": "prod"}
+    assert explained["jobs"]["batch"]["pod"]["spec"]["nodeSelector"] == {"pool": "prod"}
 
 
 def test_text_shows_dag_and_pod(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import pytest
 
-from airflow_mlops_provider.cli.run import _moment, fill_in
+from airflow_mlops_provider.cli.run import _chosen_job, _moment, fill_in
+from airflow_mlops_provider.declaration import load_declaration, load_environments
 from airflow_mlops_provider.exceptions import PermanentError
 
 VALUES = {"ds": "2026-01-31", "ts": "2026-01-31T00:00:00+00:00"}
@@ -32,3 +34,14 @@ def test_what_only_airflow_renders_is_refused(text: str) -> None:
 def test_moment_that_is_none_says_how_to_write_one() -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="2026-01-31T00"):
         _moment("yesterday")
+
+
+def test_a_job_is_chosen_by_name() -> None:
+    declarations = Path(__file__).parents[2] / "declarations"
+    environments = load_environments(declarations / "environments.yaml")
+    prod, test = load_declaration(declarations / "valid" / "jobs.yaml", environments)
+    assert _chosen_job(prod, None) is prod.batch
+    assert _chosen_job(prod, "weekly").partitions == 3
+    assert _chosen_job(test, None) is test.declaration.batch_jobs["report"]  # the only one
+    with pytest.raises(PermanentError, match=r"no job of batch_jobs is called 'wekly'; did you mean 'weekly'\?"):
+        _chosen_job(prod, "wekly")

@@ -61,7 +61,7 @@ def test_a_model_declared_twice_is_named_on_both_sides(project: Path, capsys: py
     _write(project, "models/again.yaml", VALID)
     code, out, _ = _run("models", capsys=capsys)
     assert code == 1
-    ids = "(both would make dev.churn.batch, dev.churn.online, test.churn.batch and 3 more)"
+    ids = "(both would make dev.churn.batch, test.churn.batch, test.churn.online and 2 more)"
     assert out.splitlines() == [
         f"models/again.yaml:3:1: model: 'churn' is also declared in models/churn.yaml:3 {ids}; rename one of them",
         f"models/churn.yaml:3:1: model: 'churn' is also declared in models/again.yaml:3 {ids}; rename one of them",
@@ -116,6 +116,21 @@ def test_jobs_that_wait_for_one_another_are_reported(project: Path, capsys: pyte
     (told,) = out.splitlines()[:-1]
     assert ": batch.after: in 'test': waits for itself: " in told
     assert all(name in told for name in ("one", "two", "three"))
+
+
+def test_jobs_of_batch_jobs_are_waited_for_too(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = AFTER.format(model="upsell", after="upsell.weekly, churn.nightly", environments="test: {}")
+    jobs = "batch_jobs: {weekly: {input: s3://b/in, output: s3://b/out, after: [upsell.report]},"
+    jobs += " report: {input: s3://b/in, output: s3://b/out, after: [upsell]}}\n"
+    _write(project, "models/upsell.yaml", text + jobs)
+    _, out, _ = _run("models", capsys=capsys)
+    told = out.splitlines()[:-1]
+    assert told[0] == (
+        "models/upsell.yaml:5:1: batch.after: in 'test': 'churn' has no batch job 'nightly' here; "
+        "use churn, upsell.report or upsell.weekly"
+    )
+    assert "waits for itself: upsell" in told[1]
+    assert all(name in told[1] for name in ("upsell.weekly", "upsell.report"))
 
 
 def test_the_same_file_named_twice_is_one_file(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

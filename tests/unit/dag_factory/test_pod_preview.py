@@ -48,13 +48,13 @@ def models(folder: Path) -> list[EnvironmentModel]:
     loaded = [model for file in files for model in load_declaration(file, environments)]
     plain = load_environments(DECLARATIONS / "environments.yaml")
     loaded += [model for file in files for model in load_declaration(file, plain)]
-    return [model for model in loaded if model.batch and model.settings.runner == "kubernetes"]
+    return [model for model in loaded if model.batch_jobs() and model.settings.runner == "kubernetes"]
 
 
-def pod_of_operator(model: EnvironmentModel) -> dict[str, Any]:
-    assert model.batch is not None
-    task: Any = build_batch_dag(model, model.batch).get_task("score")
-    if model.batch.partitions > 1:
+def pod_of_operator(model: EnvironmentModel, kind: str) -> dict[str, Any]:
+    batch = model.batch_jobs()[kind]
+    task: Any = build_batch_dag(model, batch, kind).get_task("score")
+    if batch.partitions > 1:
         task = task.unmap({"partition": 1, "model": RESOLVED.to_dict()})
     task.tracking_uri = task.tracking_uri or "http://of.the.connection"
     context: Any = {
@@ -79,11 +79,10 @@ def without_empty(value: Any) -> Any:
 
 
 def test_preview_is_the_pod_of_the_operator(tmp_path: Path) -> None:
-    compared = models(tmp_path)
-    assert len(compared) >= 8
-    for model in compared:
-        assert model.batch is not None
-        real = without_empty(pod_of_operator(model))
+    compared = [(model, kind, batch) for model in models(tmp_path) for kind, batch in model.batch_jobs().items()]
+    assert len(compared) >= 12
+    for model, kind, batch in compared:
+        real = without_empty(pod_of_operator(model, kind))
         start, end = MOMENT.isoformat(), MOMENT.isoformat()
         values = RunValues(
             model=RESOLVED.to_dict(),
@@ -94,7 +93,7 @@ def test_preview_is_the_pod_of_the_operator(tmp_path: Path) -> None:
             max_tries="2",
             create_id=real["metadata"]["annotations"][CREATE_ID_ANNOTATION],
         )
-        preview = build_pod_preview(model, model.batch, values)
+        preview = build_pod_preview(model, batch, values, kind=kind)
         assert real["metadata"].pop("name").startswith(preview["metadata"].pop("name") + "-")
         del real["metadata"]["labels"]["airflow_version"]
         assert without_empty(preview) == real
