@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from devcluster import cluster, external, image, processes
+from devcluster import binaries, cluster, external, image, processes
 from devcluster.ensure import ensure_cluster
 from devcluster.errors import DevclusterError
 from devcluster.layout import Layout
@@ -41,12 +41,14 @@ def status() -> None:
     if named is not None:
         external.verify(named)
         print(f"the cluster of {external.VARIABLE} answers\nkubeconfig  {named}")
+        print(f"KServe      {external.kserve_version(named) or 'none'}")
         return
     layout = Layout.from_environment()
     for name in cluster.services(layout):
         print(f"{name:<24} {processes.running_pid(layout, name) or 'not running'}")
     if not cluster.is_up(layout):
         raise DevclusterError("no healthy cluster is up; run: python3 -m devcluster up")
+    print(f"{'KServe':<24} {binaries.KSERVE.version}, Standard mode")
     print(f"{'node':<24} Ready at {layout.node_ip}\n{'kubeconfig':<24} {layout.kubeconfig}")
 
 

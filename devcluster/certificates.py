@@ -54,7 +54,7 @@ def issue_all(layout: Layout) -> None:
     _openssl("pkey", "-in", str(pki / "service-account.key"), "-pubout", "-out", str(pki / "service-account.pub"))
     for identity in _identities(layout):
         _issue(pki, identity)
-    for name in ("controller-manager", "scheduler", "kubelet", "proxy"):
+    for name in ("controller-manager", "scheduler", "kubelet", "proxy", "kserve", "llmisvc"):
         _write_kubeconfig(layout, name, pki / f"{name}.kubeconfig")
     _write_kubeconfig(layout, "admin", layout.kubeconfig)
 
@@ -79,6 +79,10 @@ def _identities(layout: Layout) -> tuple[Identity, ...]:
         Identity("controller-manager", "system:kube-controller-manager"),
         Identity("scheduler", "system:kube-scheduler"),
         Identity("proxy", "system:kube-proxy"),
+        # KServe's controllers are the service accounts of its own manifests, whose rights they get, with no pod.
+        Identity("kserve", "system:serviceaccount:kserve:kserve-controller-manager"),
+        Identity("llmisvc", "system:serviceaccount:kserve:llmisvc-controller-manager"),
+        Identity("kserve-webhook", "kserve-webhook", "", ("127.0.0.1",)),
         Identity("admin", "admin", "system:masters"),
     )
 

@@ -22,6 +22,7 @@ from devcluster import (
     cgroups,
     containers,
     controlplane,
+    kserve,
     network,
     node,
     packages,
@@ -34,7 +35,7 @@ from devcluster.layout import NODE_NAME, Layout
 from devcluster.progress import say
 
 #: Raise it when a change of this package needs running clusters to be replaced.
-_GENERATION = 2
+_GENERATION = 3
 _SERVICES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "containerd", "kubelet")
 _ADOPTION_SECONDS = 30.0
 _START_SECONDS = 180.0
@@ -42,7 +43,7 @@ _START_SECONDS = 180.0
 
 def services(layout: Layout) -> tuple[str, ...]:
     """Name the processes of a cluster that is up."""
-    return (*_SERVICES, "kube-proxy") if layout.has_proxy else _SERVICES
+    return (*_SERVICES, *(("kube-proxy",) if layout.has_proxy else ()), *kserve.SERVICES)
 
 
 def up(layout: Layout) -> None:
@@ -86,11 +87,11 @@ def _alive(layout: Layout) -> bool:
 
 
 def _record() -> dict[str, object]:
-    return {"generation": _GENERATION, "binaries": binaries.key()}
+    return {"generation": _GENERATION, "kubernetes": binaries.KUBERNETES.key(), "kserve": binaries.KSERVE.key()}
 
 
 def healthy(layout: Layout) -> bool:
-    """Ask the API server for its own health, the node's, and the account that pods run as."""
+    """Ask the API server for its own health, the node's, and the account that pods run as; ask KServe for its own."""
     try:
         api = ApiClient(layout)
         api.text("/readyz")
@@ -98,10 +99,10 @@ def healthy(layout: Layout) -> bool:
         api.json("/api/v1/namespaces/default/serviceaccounts/default")
     except (ApiError, OSError):
         return False
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions) and kserve.healthy(layout)
 
 
-def _start(layout: Layout, built: Path) -> None:
+def _start(layout: Layout, built: binaries.Binaries) -> None:
     network.refuse_used_ports(layout)
     layout.run_dir.mkdir(parents=True)
     layout.run_dir.chmod(0o711)
@@ -112,19 +113,23 @@ def _start(layout: Layout, built: Path) -> None:
         certificates.issue_all(layout)
         processes.start(layout, controlplane.etcd(layout))
         processes.start(layout, containers.containerd(layout))
-        processes.start(layout, controlplane.api_server(layout, built))
+        processes.start(layout, controlplane.api_server(layout, built.kubernetes))
         _wait(layout, "containerd", lambda: bool(containers.ctr(layout, "version")))
         containers.load_base_images(layout)
         _wait(layout, "the API server", lambda: ApiClient(layout).text("/readyz") == "ok")
         say("API server is ready")
-        processes.start(layout, controlplane.controller_manager(layout, built))
-        processes.start(layout, controlplane.scheduler(layout, built))
-        processes.start(layout, node.kubelet(layout, built))
+        processes.start(layout, controlplane.controller_manager(layout, built.kubernetes))
+        processes.start(layout, controlplane.scheduler(layout, built.kubernetes))
+        processes.start(layout, node.kubelet(layout, built.kubernetes))
         if layout.has_proxy:
-            processes.start(layout, proxy.kube_proxy(layout, built))
-        _wait(layout, "the node", lambda: healthy(layout))
+            processes.start(layout, proxy.kube_proxy(layout, built.kubernetes))
+        kserve.install(layout, built.kserve)
+        say("KServe is installed")
+        for controller in kserve.controllers(layout, built.kserve):
+            processes.start(layout, controller)
+        _wait(layout, "the node or KServe", lambda: healthy(layout))
         (layout.run_dir / "cluster.json").write_text(json.dumps(_record()))
-        say("the node is ready")
+        say("the node and KServe are ready")
     except BaseException:
         say(f"the start failed; logs stay in {layout.logs} until the next up or down")
         _end_processes(layout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from devcluster import cluster, external, image
+from devcluster import binaries, cluster, external, image
 from devcluster.layout import Layout
 
 
@@ -18,6 +18,8 @@ class Cluster:
     node_ip: str
     #: The runtime image that pods can use with ``imagePullPolicy: IfNotPresent``; None where none was asked for.
     image: str | None
+    #: The installed KServe's version, such as ``v0.20.0``; "unknown" where only its API can be seen; None without one.
+    kserve: str | None
 
 
 def ensure_cluster(*, with_image: bool = False) -> Cluster:
@@ -29,7 +31,9 @@ def ensure_cluster(*, with_image: bool = False) -> Cluster:
     named = external.kubeconfig()
     if named is not None:
         external.verify(named)
-        return Cluster(named, external.host_ip(named), image.ensure(None) if with_image else external.image())
+        runtime = image.ensure(None) if with_image else external.image()
+        return Cluster(named, external.host_ip(named), runtime, external.kserve_version(named))
     layout = Layout.from_environment()
     cluster.up(layout)
-    return Cluster(layout.kubeconfig, layout.node_ip, image.ensure(layout) if with_image else None)
+    runtime = image.ensure(layout) if with_image else None
+    return Cluster(layout.kubeconfig, layout.node_ip, runtime, binaries.KSERVE.version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -44,6 +45,20 @@ def host_ip(path: Path) -> str:
         return os.environ[NODE_IP_VARIABLE]
     server = urlsplit(_kubectl(path, "config", "view", "--minify", "-o", "jsonpath={.clusters[0].cluster.server}"))
     return network.host_address_towards(server.hostname or "127.0.0.1", server.port or 443)
+
+
+def kserve_version(path: Path) -> str | None:
+    """Read that cluster's KServe version off its controller's image: "unknown" if we may not, None without KServe."""
+    if "serving.kserve.io/v1beta1" not in _kubectl(path, "api-versions").split():
+        return None
+    selector = "--selector=control-plane=kserve-controller-manager"
+    images = "jsonpath={.items[*].spec.template.spec.containers[*].image}"
+    try:
+        names = _kubectl(path, "get", "deployments", "--all-namespaces", selector, "-o", images)
+    except DevclusterError:
+        return "unknown"
+    tags = re.findall(r"kserve-controller:(v?\d[\w.-]*)", names)
+    return tags[0] if tags else "unknown"
 
 
 def _kubectl(path: Path, *arguments: str) -> str:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from devcluster.errors import DevclusterError
 
@@ -28,6 +29,14 @@ def cache_dir(environ: Mapping[str, str] | None = None) -> Path:
         return Path(env["MLOPS_CACHE"]).expanduser().absolute()
     base = Path(env["XDG_CACHE_HOME"]) if env.get("XDG_CACHE_HOME") else Path.home() / ".cache"
     return base / "airflow-mlops-provider"
+
+
+class ControllerPorts(NamedTuple):
+    """The ports of one of KServe's controllers."""
+
+    webhook: int
+    health: int
+    metrics: int
 
 
 @dataclass(frozen=True)
@@ -135,6 +144,14 @@ class Layout:
         return self.instance == 0
 
     @property
+    def kserve_ports(self) -> ControllerPorts:
+        return ControllerPorts(self.port(60), self.port(61), self.port(62))
+
+    @property
+    def llmisvc_ports(self) -> ControllerPorts:
+        return ControllerPorts(self.port(63), self.port(64), self.port(65))
+
+    @property
     def etcd_port(self) -> int:
         return self.port(79)
 
@@ -147,6 +164,7 @@ class Layout:
         return (
             self.api_port, self.kubelet_port, self.kubelet_health_port, self.controller_manager_port,
             self.scheduler_port, self.etcd_port, self.etcd_peer_port, *self.proxy_ports,
+            *self.kserve_ports, *self.llmisvc_ports,
         )  # fmt: skip
 
     @property

@@ -18,7 +18,7 @@ from devcluster.packages import SEARCH_PATH
 
 _PROGRAMS = {
     "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy",
-    "containerd", "containerd-shim-runc-v2", "runc",
+    "containerd", "containerd-shim-runc-v2", "runc", "manager", "llmisvc",
 }  # fmt: skip
 _POLL_SECONDS = 0.05
 
