@@ -56,6 +56,14 @@ def stop_on_signals() -> None:
     threading.Thread(target=_wait_and_stop, args=(receiver,), name="stop-on-signal", daemon=True).start()
 
 
+def release_signals() -> None:
+    """Undo :func:`stop_on_signals` for somebody who ends in an order of his own; what is open is closed by ``with``."""
+    signal.set_wakeup_fd(-1)
+    for number in _SIGNALS:
+        # Not the default handler: uvicorn raises the signal once more when it is done, and the exit code is to be 0.
+        signal.signal(number, lambda *_: None)
+
+
 def _wait_and_stop(receiver: int) -> None:
     while True:
         number = os.read(receiver, 1)[0]

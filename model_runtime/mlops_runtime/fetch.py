@@ -6,9 +6,11 @@ destination exists already (a mounted volume cannot be renamed over), by moving 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from mlops_runtime.cleanup import on_exit
@@ -49,7 +51,7 @@ def _download(uri: str, target: Path, digest: str, present: str) -> Path:
     base = target if target.is_dir() else target.parent
     base.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=base))
-    with on_exit(lambda: shutil.rmtree(scratch, ignore_errors=True)):
+    with on_exit(lambda: shutil.rmtree(scratch, ignore_errors=True)), _temporary_files_in(scratch):
         model = _copy(uri, scratch / "model")
         found = verify_digest(model, digest, uri)
         if present and present != found:
@@ -59,6 +61,17 @@ def _download(uri: str, target: Path, digest: str, present: str) -> Path:
         if not present:
             _publish(model, target)
     return target
+
+
+@contextlib.contextmanager
+def _temporary_files_in(directory: Path) -> Iterator[None]:
+    """Send there what libraries write while they download: in an init container nothing else may be writable."""
+    former = tempfile.tempdir
+    tempfile.tempdir = str(directory)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = former
 
 
 def _copy(uri: str, destination: Path) -> Path:

@@ -51,11 +51,13 @@ class Signature:
     :param columns: the inputs; their names are empty where the signature has none, and order alone counts.
     :param tensor: ``(dtype, shape)`` of a single unnamed tensor, else ``None``.
     :param outputs: named or unnamed outputs as ``(name, kind)``; used only where no row tells the type.
+    :param tensors: ``(name, dtype, shape)`` of the inputs where all of them are named tensors, else empty.
     """
 
     columns: tuple[ColumnSpec, ...] = ()
     tensor: tuple[str, tuple[int, ...]] | None = None
     outputs: tuple[tuple[str, str], ...] = ()
+    tensors: tuple[tuple[str, str, tuple[int, ...]], ...] = ()
 
     @property
     def named(self) -> bool:
@@ -80,9 +82,16 @@ def parse_signature(mlmodel: Mapping[str, Any]) -> Signature:
             ColumnSpec(str(entry.get("name") or ""), _kind(entry), bool(entry.get("required", True)))
             for entry in inputs
         )
-        return Signature(columns, None, returned)
+        return Signature(columns, None, returned, _named_tensors(inputs))
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise ModelError(f"the signature in MLmodel cannot be read ({problem}); log the model again") from problem
+
+
+def _named_tensors(inputs: list[Mapping[str, Any]]) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+    if not all(entry.get("type") == "tensor" and entry.get("name") for entry in inputs):
+        return ()
+    specs = [(str(entry["name"]), entry["tensor-spec"]) for entry in inputs]
+    return tuple((name, str(spec["dtype"]), tuple(int(size) for size in spec["shape"])) for name, spec in specs)
 
 
 def _kind(entry: Mapping[str, Any]) -> str:

@@ -37,7 +37,7 @@ def test_tracking_server_is_asked_for(tmp_path: Path) -> None:
     assert "MLFLOW_TRACKING_URI is not set" in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [[], ["serve"], ["score", "--nonsense"]])
+@pytest.mark.parametrize("arguments", [[], ["surf"], ["score", "--nonsense"]])
 def test_unknown_arguments_are_usage(arguments: list[str]) -> None:
     assert _run(*arguments).returncode == 2
 
@@ -45,6 +45,6 @@ def test_unknown_arguments_are_usage(arguments: list[str]) -> None:
 def test_command_line_imports_nothing_heavy() -> None:
     code = (
         "import sys, mlops_runtime.main as m; m.build_parser(); "
-        "print({'pyarrow', 'pandas', 'mlflow'} & set(sys.modules))"
+        "print({'pyarrow', 'pandas', 'mlflow', 'kserve'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
