@@ -27,7 +27,7 @@ NAME = "mlops.local/model-runtime:dev"
 _ROOT = Path(__file__).parent.parent
 _SOURCE = _ROOT / "model_runtime"
 _DISTRIBUTION = "mlops-model-runtime"
-_EXTRAS = ("sklearn",)
+_EXTRAS = ("sklearn", "serve")
 #: Raise it when this module makes the dependency or the source layer in another way.
 _GENERATION = "1"
 _KEPT_LAYERS = 4
