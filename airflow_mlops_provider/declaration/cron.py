@@ -70,6 +70,8 @@ def _zone_advice(name: str) -> str:
 
 
 def _expand(text: str, name: str, lowest: int, highest: int, names: dict[str, int]) -> set[int]:
+    if text == "*":
+        return set(range(lowest, highest + 1))
     values: set[int] = set()
     for part in text.split(","):
         found = _PART.fullmatch(part)

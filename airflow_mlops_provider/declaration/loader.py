@@ -7,6 +7,7 @@ environment, no network.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,14 +54,19 @@ class EnvironmentModel:
     :param environment: name of the environment.
     :param settings: what the platform says of that environment.
     :param declaration: everything people wrote, defaults filled in.
-    :param origin: dotted field → (file, line) of every value that was written; defaults are absent.
+    :param written: everything people wrote, each value with its place.
     """
 
     file: str
     environment: str
     settings: Environment
     declaration: ModelDeclaration
-    origin: Mapping[str, tuple[str, int]]
+    written: MappingNode
+
+    @property
+    def origin(self) -> Mapping[str, tuple[str, int]]:
+        """Dotted field → (file, line) of every value that was written; defaults are absent."""
+        return {dotted(path): (node.file, node.line) for path, node in walk_leaves(self.written)}
 
     @property
     def model(self) -> str:
@@ -119,16 +125,34 @@ def find_environments(path: str | Path, explicit: str | Path | None = None) -> P
     """
     if explicit:
         return Path(explicit)
-    start = Path(path)
-    absolute = start.absolute()
-    for directory in (absolute, *absolute.parents) if absolute.is_dir() else absolute.parents:
-        candidate = directory / ENVIRONMENTS_FILE_NAME
-        if candidate.is_file():
-            return candidate
-        if (directory / ".git").exists():
+    for directory in _directories_above(path):
+        candidate = os.path.join(directory, ENVIRONMENTS_FILE_NAME)
+        if os.path.isfile(candidate):
+            return Path(candidate)
+        if _is_repository(directory):
             break
     message = f"no {ENVIRONMENTS_FILE_NAME} beside it or above it; create one, or name it with --environments"
     raise DeclarationError([Problem(str(path), 0, 0, "", f"{message} or [mlops] environments_file")])
+
+
+def find_repository(path: str | Path) -> str | None:
+    """Return the root of the repository that holds ``path``, or None where it is in none."""
+    return next(filter(_is_repository, _directories_above(path)), None)
+
+
+def _directories_above(path: str | Path) -> Iterator[str]:
+    """Yield the directory of a file (or the directory itself) and those above it, as text: this runs for every file."""
+    directory = os.path.join(os.getcwd(), path)
+    if not os.path.isdir(directory):
+        directory = os.path.dirname(directory)
+    above = None
+    while directory != above:
+        yield directory
+        directory, above = os.path.dirname(directory), directory
+
+
+def _is_repository(directory: str) -> bool:
+    return os.path.exists(os.path.join(directory, ".git"))
 
 
 def load_environments(path: str | Path) -> Environments:
@@ -147,26 +171,31 @@ def load_environments(path: str | Path) -> Environments:
     return Environments(str(path), file.environments)
 
 
-def load_declaration(path: str | Path, environments: Environments) -> tuple[EnvironmentModel, ...]:
+def load_declaration(
+    path: str | Path, environments: Environments, *, shown_as: str | None = None
+) -> tuple[EnvironmentModel, ...]:
     """Read one ``models/<name>.yaml`` and return its model in every environment it goes to, in the order written.
 
+    :param shown_as: how messages call the file; default: the path as given.
     :raises PolicyError: it is well formed, but an environment does not allow what it asks for.
     :raises DeclarationError: it is not well formed. Either carries every problem of the file.
     """
-    document = read_document(Path(path))
+    file = shown_as or str(path)
+    document = read_document(Path(path), shown_as=file)
     problems = list(document.problems)
     loaded: list[EnvironmentModel] = []
     base = without(document.root, "environments")
     overlays = dict(_overlays(document.root, environments, problems))
     for name, overlay in overlays.items():
-        merged = merge(base, overlay)
+        merged = merge(base, overlay) if overlay.fields else base
         declaration = _validate(merged, problems)
         if declaration is not None:
             here = find_key(document.root, ("environments", name))
             problems += _check(declaration, merged, name, environments, here)
-            loaded.append(_environment_model(str(path), name, environments[name], declaration, merged))
-    # An overlay hides what it replaces; without any, nothing else would look at the base.
-    _validate(base, problems, complete=not overlays)
+            loaded.append(_environment_model(file, name, environments[name], declaration, merged))
+    # An overlay hides what it replaces; where every one does, or there is none, nothing else has looked at the base.
+    if all(overlay.fields for overlay in overlays.values()):
+        _validate(base, problems, complete=not overlays)
     if problems:
         ordered = in_order(problems)
         raise (PolicyError if all(problem.rule for problem in ordered) else DeclarationError)(ordered)
@@ -250,5 +279,4 @@ def _check_after(jobs: Mapping[Kind, BatchSpec], model: str, merged: MappingNode
 def _environment_model(
     file: str, name: str, settings: Environment, declaration: ModelDeclaration, merged: MappingNode
 ) -> EnvironmentModel:
-    origin = {dotted(path): (node.file, node.line) for path, node in walk_leaves(merged)}
-    return EnvironmentModel(file=file, environment=name, settings=settings, declaration=declaration, origin=origin)
+    return EnvironmentModel(file=file, environment=name, settings=settings, declaration=declaration, written=merged)

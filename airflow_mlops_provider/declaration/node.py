@@ -115,11 +115,11 @@ def merge(base: MappingNode, overlay: MappingNode) -> MappingNode:
 
 def without(node: MappingNode, *names: str) -> MappingNode:
     """Return the mapping without these fields."""
-    return replace(
-        node,
-        fields={key: value for key, value in node.fields.items() if key not in names},
-        keys={key: place for key, place in node.keys.items() if key not in names},
-    )
+    fields = {key: value for key, value in node.fields.items() if key not in names}
+    if len(fields) == len(node.fields):
+        return node
+    keys = {key: node.keys[key] for key in fields}
+    return MappingNode(node.file, node.line, node.column, node.path, fields, keys)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from yaml.events import (
+    AliasEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    StreamEndEvent,
+)
 
 from airflow_mlops_provider.declaration.node import MappingNode, Node, ScalarNode, SequenceNode, dotted
 from airflow_mlops_provider.declaration.wording import quoted
@@ -114,17 +122,17 @@ class _Composer:
 
     def _compose_root(self, get_event: Any) -> MappingNode:
         get_event()  # StreamStart
-        if isinstance(get_event(), yaml.StreamEndEvent):
+        if isinstance(get_event(), StreamEndEvent):
             self._stop(1, 1, "the file is empty; start with 'apiVersion: mlops/v1'")
         event = get_event()
-        if not isinstance(event, yaml.MappingStartEvent):
+        if not isinstance(event, MappingStartEvent):
             self._stop(
                 *_place(event), "the file must hold a mapping of 'key: value' lines; start with 'apiVersion: mlops/v1'"
             )
         root = self._compose_mapping(get_event, event, (), 1)
         get_event()  # DocumentEnd
         extra = get_event()
-        if not isinstance(extra, yaml.StreamEndEvent):
+        if not isinstance(extra, StreamEndEvent):
             self._add(
                 *_place(extra), (), "a second YAML document starts here; one file holds one document, remove the '---'"
             )
@@ -133,20 +141,16 @@ class _Composer:
     def _compose_node(self, get_event: Any, event: Any, path: tuple[str | int, ...], depth: int) -> Node:
         if depth > MAX_DEPTH:
             self._stop(*_place(event), f"nested more than {MAX_DEPTH} levels deep; flatten it", path)
-        if isinstance(event, yaml.AliasEvent):
+        if isinstance(event, AliasEvent):
             return self._resolve_alias(event, path)
         self._count(event, 1)
         if event.tag is not None:
-            self._add(
-                *_place(event),
-                path,
-                f"tag {quoted(_short_tag(event.tag))} is not allowed; YAML is data here, write the plain value",
-            )
+            self._refuse_tag(event, path)
         values_before = self._values
-        if isinstance(event, yaml.ScalarEvent):
+        if isinstance(event, ScalarEvent):
             value = event.value if event.style else core_scalar(event.value)
             node: Node = ScalarNode(self.file, *_place(event), path, value)
-        elif isinstance(event, yaml.MappingStartEvent):
+        elif isinstance(event, MappingStartEvent):
             node = self._compose_mapping(get_event, event, path, depth)
         else:
             node = self._compose_sequence(get_event, event, path, depth)
@@ -157,9 +161,8 @@ class _Composer:
     def _compose_mapping(self, get_event: Any, start: Any, path: tuple[str | int, ...], depth: int) -> MappingNode:
         fields: dict[str, Node] = {}
         keys: dict[str, tuple[int, int]] = {}
-        while not isinstance(event := get_event(), yaml.MappingEndEvent):
-            key = self._key(event, path)
-            here = _place(event)
+        while not isinstance(event := get_event(), MappingEndEvent):
+            key, here = self._key(event, path), _place(event)
             node = self._compose_node(get_event, get_event(), (*path, key), depth + 1)
             if key in keys:
                 first = keys[key][0]
@@ -172,23 +175,23 @@ class _Composer:
 
     def _compose_sequence(self, get_event: Any, start: Any, path: tuple[str | int, ...], depth: int) -> SequenceNode:
         items: list[Node] = []
-        while not isinstance(event := get_event(), yaml.SequenceEndEvent):
+        while not isinstance(event := get_event(), SequenceEndEvent):
             items.append(self._compose_node(get_event, event, (*path, len(items)), depth + 1))
         return SequenceNode(self.file, *_place(start), path, tuple(items))
 
     def _key(self, event: Any, path: tuple[str | int, ...]) -> str:
-        if not isinstance(event, yaml.ScalarEvent):
+        if not isinstance(event, ScalarEvent):
             self._stop(*_place(event), 'a key must be text; a template such as "{{ ds }}" must stand in quotes', path)
         self._count(event, 1)
         if event.tag is not None:
-            self._add(
-                *_place(event),
-                path,
-                f"tag {quoted(_short_tag(event.tag))} is not allowed; YAML is data here, write the plain value",
-            )
+            self._refuse_tag(event, path)
         if not event.value:
             self._stop(*_place(event), "a key is empty; give it a name", path)
         return str(event.value)
+
+    def _refuse_tag(self, event: Any, path: tuple[str | int, ...]) -> None:
+        shown = quoted(_short_tag(event.tag))
+        self._add(*_place(event), path, f"tag {shown} is not allowed; YAML is data here, write the plain value")
 
     def _resolve_alias(self, event: Any, path: tuple[str | int, ...]) -> Node:
         self._aliases += 1
