@@ -52,16 +52,12 @@ class PodDoor:
     """Ask one pod through the API server's proxy: the very pod, reachable wherever the API server is."""
 
     def __init__(self, hook: KServeHook, pod: Mapping[str, Any]) -> None:
-        self._hook = hook
-        metadata = pod["metadata"]
-        self.name = f"pod {metadata['name']}"
-        base = f"/api/v1/namespaces/{metadata['namespace']}/pods"
-        self._base = f"{base}/{metadata['name']}:{port_of(pod)}/proxy"
+        self._hook, self._pod = hook, pod
+        self.name = f"pod {pod['metadata']['name']}"
 
     def ask(self, method: str, path: str, body: Any = None) -> Answer:
         started = time.monotonic()
-        request = KubeRequest(method=method, path=self._base + quote(path, safe="/:?=&"), body=body)
-        status, text = self._hook.send(request, timeout_seconds=ANSWER_SECONDS)
+        status, text = self._hook.send(ask_pod(self._pod, method, path, body), timeout_seconds=ANSWER_SECONDS)
         return Answer(status, text, time.monotonic() - started, self.name)
 
 
@@ -84,6 +80,13 @@ class UrlDoor:
         except httpx.HTTPError as error:
             return Answer(0, f"{type(error).__name__}: {error}", time.monotonic() - started, self.name)
         return Answer(answer.status_code, answer.text, time.monotonic() - started, self.name)
+
+
+def ask_pod(pod: Mapping[str, Any], method: str, path: str, body: Any = None) -> KubeRequest:
+    """Return the request that the API server hands on to a pod."""
+    metadata = pod["metadata"]
+    base = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}:{port_of(pod)}/proxy"
+    return KubeRequest(method=method, path=base + quote(path, safe="/:?=&"), body=body)
 
 
 def port_of(pod: Mapping[str, Any]) -> int:

@@ -74,6 +74,19 @@ class AsyncKubeClient:
         async with self._open(request, subject, _REQUEST_SECONDS) as answer:
             return json.loads(await answer.text())
 
+    async def send(self, request: KubeRequest, *, timeout_seconds: float = _REQUEST_SECONDS) -> tuple[int, str]:
+        """Send one request and return status and body, whatever they are; 0 and the reason without an answer."""
+        import aiohttp
+
+        try:
+            answer = await self._call(request, timeout_seconds)
+            try:
+                return answer.status, await answer.text(errors="replace")
+            finally:
+                answer.close()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return 0, f"{type(error).__name__}: {error}"
+
     async def observe(self, reference: ServiceReference, *, events: bool = False) -> tuple[Observation, dict[str, str]]:
         """Return what the cluster shows, and from where each list's watch has to go on."""
         subject, versions, found = str(reference), {}, {}
@@ -109,17 +122,7 @@ class AsyncKubeClient:
         from kubernetes_asyncio.client.exceptions import ApiException
 
         try:
-            answer = await self._api_client.call_api(
-                request.path,
-                request.method,
-                query_params=list(request.query.items()),
-                header_params={"Accept": "application/json", "Content-Type": request.content_type},
-                body=request.body,
-                auth_settings=["BearerToken"],
-                _preload_content=False,
-                _return_http_data_only=True,
-                _request_timeout=seconds,
-            )
+            answer = await self._call(request, seconds)
             try:
                 if answer.status >= 300:
                     raise kserve_api.error_of(answer.status, await answer.text(), subject)
@@ -132,6 +135,19 @@ class AsyncKubeClient:
             raise TransientError(
                 f"{subject}: the API server does not answer: {error or type(error).__name__}"
             ) from error
+
+    async def _call(self, request: KubeRequest, seconds: float) -> Any:
+        return await self._api_client.call_api(
+            request.path,
+            request.method,
+            query_params=list(request.query.items()),
+            header_params={"Accept": "application/json, */*", "Content-Type": request.content_type},
+            body=request.body,
+            auth_settings=["BearerToken"],
+            _preload_content=False,
+            _return_http_data_only=True,
+            _request_timeout=seconds,
+        )
 
 
 async def watch_rollout(
