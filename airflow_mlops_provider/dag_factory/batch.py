@@ -7,48 +7,41 @@ parsed: no network, no Connection, no clock; two parses of the same files give t
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, time, timedelta
-from functools import cache
+from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, Param, timezone
+from airflow.sdk import Asset, CronDataIntervalTimetable, Param
 
 from airflow_mlops_provider.dag_factory.document import build_document
+from airflow_mlops_provider.dag_factory.frame import FIRST_DAY, add_params, build_assets, open_dag
 from airflow_mlops_provider.dag_factory.outline import DONE_TASK, RESOLVE_TASK, SCORE_TASK, asset_name, asset_of
 from airflow_mlops_provider.dag_factory.pod_arguments import build_pod_arguments, program_variables
+from airflow_mlops_provider.dag_factory.run_params import model_params
 from airflow_mlops_provider.declaration.batch_spec import BatchSpec
 from airflow_mlops_provider.declaration.jobs import MAIN_JOB, job_path
 from airflow_mlops_provider.declaration.loader import EnvironmentModel
 from airflow_mlops_provider.declaration.node import dotted
 from airflow_mlops_provider.declaration.standard_runtime import STANDARD_COMMAND
-from airflow_mlops_provider.exceptions import DeclarationError, Problem
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator
+    from airflow.sdk import DAG, BaseOperator
 
-#: Airflow wants a first day. Any fixed one does: without ``catchup`` only the latest interval runs.
-_FIRST_DAY = timezone.convert_to_utc(datetime(2025, 1, 1, tzinfo=UTC))  # what the constructor would make of it
 #: Airflow doubles a wait up to a day; a job that may be retried 20 times would be waiting still when it is due again.
 _LONGEST_BACKOFF = timedelta(hours=1)
-_MAIL_ADDRESS = re.compile(r"[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
 
 
 def build_batch_dag(model: EnvironmentModel, batch: BatchSpec, kind: str = MAIN_JOB) -> DAG:
     """Return the DAG ``<environment>.<model>.batch``, or ``….batch.<job>`` for one of ``batch_jobs``."""
     zone = batch.schedule.timezone if batch.schedule else "UTC"
-    start = datetime.combine(batch.start_date, time(), ZoneInfo(zone)) if batch.start_date else _FIRST_DAY
-    dag = DAG(
-        model.dag_id(kind),
+    start = datetime.combine(batch.start_date, time(), ZoneInfo(zone)) if batch.start_date else FIRST_DAY
+    dag = open_dag(
+        model,
+        kind,
         schedule=_schedule(model, batch, kind),
-        start_date=start,
-        catchup=batch.catchup,
         description=model.description or f"Apply the model {model.model} in {model.environment}",
-        doc_md=build_document(model, batch, kind),
-        tags=sorted({"mlops", "batch", model.environment, model.model, *model.tags}),
+        document=build_document(model, batch, kind),
         default_args={
-            "owner": model.owner,
             "retries": batch.retries,
             "retry_delay": batch.retry_delay,
             **_backoff(batch),
@@ -56,15 +49,12 @@ def build_batch_dag(model: EnvironmentModel, batch: BatchSpec, kind: str = MAIN_
             "priority_weight": batch.priority,
             **({"pool": batch.pool} if batch.pool else {}),
         },
-        owner_links={model.owner: f"mailto:{model.owner}"} if _MAIL_ADDRESS.fullmatch(model.owner) else {},
-        **_configured_limits(),
+        start_date=start,
+        catchup=batch.catchup,
     )
     with dag:
         _add_tasks(model, batch, kind)
-    # Only now: the constructor, and that of each task, would check the parameters' schemas anew for every DAG, which
-    # took more than a third of its time. They are constants, and a test checks them.
-    for name, param in _run_params(model).items():
-        dag.params[name] = param
+    add_params(dag, _run_params(model))
     return dag
 
 
@@ -72,18 +62,10 @@ def _schedule(model: EnvironmentModel, batch: BatchSpec, kind: str) -> Any:
     if batch.after:
         return [Asset(asset_of(model.environment, reference)) for reference in batch.after]
     if batch.when:
-        return _assets(model, batch.when, dotted((*job_path(kind), "when")))
+        return build_assets(model, batch.when, dotted((*job_path(kind), "when")))
     if batch.schedule is None or batch.schedule.cron == "@once":
         return batch.schedule and batch.schedule.cron
     return CronDataIntervalTimetable(batch.schedule.cron, timezone=batch.schedule.timezone)
-
-
-def _assets(model: EnvironmentModel, uris: tuple[str, ...], field: str) -> list[Asset]:
-    try:
-        return [Asset(uri=uri) for uri in uris]
-    except ValueError as error:  # a provider has rules of its own for URIs of its scheme
-        _, line = model.origin[field]
-        raise DeclarationError([Problem(model.file, line, 1, field, f"Airflow refuses it: {error}")]) from error
 
 
 def _backoff(batch: BatchSpec) -> dict[str, Any]:
@@ -92,32 +74,11 @@ def _backoff(batch: BatchSpec) -> dict[str, Any]:
     return {"retry_exponential_backoff": 2.0, "max_retry_delay": max(batch.retry_delay, _LONGEST_BACKOFF)}
 
 
-@cache
-def _configured_limits() -> dict[str, Any]:
-    """Return what the constructor would look up in Airflow's configuration anew for every DAG, half of its time."""
-    from airflow.sdk import conf
-
-    return {
-        "max_active_tasks": conf.getint("core", "max_active_tasks_per_dag"),
-        "max_active_runs": conf.getint("core", "max_active_runs_per_dag"),
-        "max_consecutive_failed_dag_runs": conf.getint("core", "max_consecutive_failed_dag_runs_per_dag"),
-        "disable_bundle_versioning": conf.getboolean("dag_processor", "disable_bundle_versioning"),
-    }
-
-
 def _run_params(model: EnvironmentModel) -> dict[str, Any]:
     """Return the trigger form: every field may stay empty, which means what the declaration says."""
-    text: dict[str, Any] = {"type": ["null", "string"]}
     moment: dict[str, Any] = {"type": ["null", "string"], "format": "date-time"}
-    by_version: dict[str, Any] = {
-        "model_version": Param(None, title="Model version", description="Run this registered version instead.", **text),
-        "model_alias": Param(None, title="Model alias", description="Run the version with this alias instead.", **text),
-    }
     return {
-        **(by_version if model.declaration.registered_model else {}),
-        "model_run_id": Param(
-            None, title="MLflow run ID", description="Run the model of this MLflow run instead.", **text
-        ),
+        **model_params(model, verb="Run"),
         "data_interval_start": Param(
             None, title="Data interval start", description="Score this interval instead of the run's own.", **moment
         ),

@@ -151,7 +151,7 @@ def test_a_uri_that_airflow_refuses_is_told_with_its_place(repository: Path, mon
     def refuse(uri: str) -> None:
         raise ValueError("URI format s3:// must contain a bucket name")
 
-    monkeypatch.setattr("airflow_mlops_provider.dag_factory.batch.Asset", refuse)
+    monkeypatch.setattr("airflow_mlops_provider.dag_factory.frame.Asset", refuse)
     file = write(repository, "churn.yaml", CHURN.replace(SCHEDULE, "when: s3:///x"))
     with pytest.raises(DeclarationError, match=r"^models/churn.yaml:7:1: batch.when: Airflow refuses it: URI format"):
         load_model_dags(file)
@@ -237,7 +237,7 @@ def test_a_uri_that_airflow_refuses_harms_no_other_file(repository: Path, monkey
             raise ValueError("no bucket")
         return Asset(str(name))
 
-    monkeypatch.setattr("airflow_mlops_provider.dag_factory.batch.Asset", refuse)
+    monkeypatch.setattr("airflow_mlops_provider.dag_factory.frame.Asset", refuse)
     write(repository, "churn.yaml", CHURN)
     write(repository, "x.yaml", CHURN.replace("model: churn", "model: x").replace(SCHEDULE, "when: s3:///x"))
     assert set(load_model_dags(repository / "models")) == {"prod.churn.batch", "broken.x"}
