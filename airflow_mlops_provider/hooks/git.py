@@ -16,7 +16,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -67,11 +67,13 @@ class Publication:
     :param commit: the branch's commit that holds the files.
     :param changed: False where the branch held them already.
     :param attempts: how often they were put on top of the branch until they landed.
+    :param former: what the changed files held before; None where there was no file.
     """
 
     commit: str
     changed: bool
     attempts: int
+    former: Mapping[str, str | None]
 
 
 def publish_files(
@@ -80,6 +82,7 @@ def publish_files(
     *,
     message: str,
     trailers: Mapping[str, str | None] | None = None,
+    keep: Callable[[str, str | None], bool] = lambda _, __: False,
     total_seconds: float = TOTAL_SECONDS,
 ) -> Publication:
     """Write files to a branch, and nothing else.
@@ -88,6 +91,7 @@ def publish_files(
 
     :param files: path in the repository → text; None removes the file.
     :param trailers: ``Key: value`` lines at the message's end; None leaves one out.
+    :param keep: asked with a path and what it holds (None: no file), each time anew; True leaves it as it is.
     :raises PermanentError: no such repository or branch, no access, or the server's rules refuse the commit.
     :raises TransientError: the server did not answer, or others kept pushing, for *total_seconds*.
     """
@@ -98,12 +102,15 @@ def publish_files(
         git.run("init", "--quiet", "--bare", "--template=", ".")
         for attempt in itertools.count(1):
             base = git.fetch()
-            tree = git.write_tree(base, files)
+            former = {path: git.read(base, path) for path in files}
+            wanted = {path: text for path, text in files.items() if not keep(path, former[path])}
+            tree = git.write_tree(base, wanted)
             if tree == git.run("rev-parse", f"{base}^{{tree}}"):
-                return Publication(commit=base, changed=False, attempts=attempt)
+                return Publication(commit=base, changed=False, attempts=attempt, former={})
             commit = git.run("commit-tree", tree, "-p", base, "-F", "-", stdin=_full_message(message, trailers or {}))
             if git.push(commit):
-                return Publication(commit=commit, changed=True, attempts=attempt)
+                changed = {path: text for path, text in former.items() if path in wanted and text != wanted[path]}
+                return Publication(commit=commit, changed=True, attempts=attempt, former=changed)
             git.pause(attempt)
     raise AssertionError("unreachable: the loop ends by returning or raising")
 
@@ -147,6 +154,11 @@ class _Git:
             "fetch", "--quiet", "--no-tags", "--depth=1", "--", self.target.url, f"refs/heads/{self.target.branch}"
         )
         return self.run("rev-parse", "FETCH_HEAD^{commit}")
+
+    def read(self, base: str, path: str) -> str | None:
+        """Return what a file holds, None where there is none."""
+        code, text, _ = self._start("cat-file", "blob", f"{base}:{path}")
+        return None if code else text
 
     def write_tree(self, base: str, files: Mapping[str, str | None]) -> str:
         """Return the tree of *base* with the files in it."""

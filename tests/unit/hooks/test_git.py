@@ -63,6 +63,19 @@ def test_the_same_again_makes_no_commit(remote: Path) -> None:
     assert publish_files(target(remote), {"missing": None}, message="Three").changed is False
 
 
+def test_what_is_kept_is_decided_on_what_is_there(remote: Path) -> None:
+    seen: list[tuple[str, str | None]] = []
+
+    def keep(path: str, there: str | None) -> bool:
+        seen.append((path, there))
+        return path == "README"
+
+    done = publish_files(target(remote), {"README": "other", "new": "1", "old.yaml": "2"}, message="One", keep=keep)
+    assert seen == [("README", "kept\n"), ("new", None), ("old.yaml", "gone\n")]
+    assert done.former == {"new": None, "old.yaml": "gone\n"}
+    assert git("show", "main:README", cwd=remote) == "kept\n"
+
+
 def test_twelve_at_once_all_land(remote: Path) -> None:
     with ThreadPoolExecutor(12) as pool:
         done = list(
