@@ -94,7 +94,8 @@ class KServeHook:
         """Return the last lines of a container, nothing where it has none (yet, or any more)."""
         request = kserve_api.read_logs(namespace, pod, container, previous=previous, lines=lines)
         status, body = self.send(request)
-        return body.rstrip() if status == 200 else ""
+        # A container that was just replaced: the kubelet answers 200 and says that it has lost the log.
+        return "" if status != 200 or body.startswith("unable to retrieve container logs") else body.rstrip()
 
     def send(self, request: KubeRequest, *, timeout_seconds: float = _REQUEST_SECONDS) -> tuple[int, str]:
         """Send one request and return status and body, whatever they are; 0 and the reason without an answer."""

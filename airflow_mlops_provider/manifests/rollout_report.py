@@ -10,7 +10,7 @@ from typing import Final
 
 from airflow_mlops_provider.manifests.inference_service import PREDICTOR_CONTAINER, STORAGE_CONTAINER
 from airflow_mlops_provider.manifests.inference_service_seal import describe
-from airflow_mlops_provider.manifests.rollout import Observation, carries_hash
+from airflow_mlops_provider.manifests.rollout import Observation, carries_hash, template_hash
 from airflow_mlops_provider.manifests.rollout_evidence import Object, Verdict, conditions_of
 
 _MOST_EVENTS: Final = 12
@@ -26,16 +26,17 @@ def pods_to_read(seen: Observation, spec_hash: str | None, verdict: Verdict) -> 
 
 
 def containers_to_read(pod: Object) -> Iterator[tuple[str, bool]]:
-    """Yield container and whether its previous run is meant, for those that have run."""
+    """Yield container and whether its previous run is meant, for those that have run; the failed run first."""
     status = pod.get("status") or {}
     for kind in ("initContainerStatuses", "containerStatuses"):
         for item in status.get(kind) or ():
-            if item["name"] not in (STORAGE_CONTAINER, PREDICTOR_CONTAINER) and not item.get("restartCount"):
+            name, restarts, state = item["name"], item.get("restartCount", 0), item.get("state") or {}
+            if name not in (STORAGE_CONTAINER, PREDICTOR_CONTAINER) and not restarts:
                 continue
-            if item.get("restartCount"):
-                yield item["name"], True
-            if not (item.get("state") or {}).get("waiting"):
-                yield item["name"], False
+            if restarts and "running" in state:
+                yield name, True
+            if restarts or "waiting" not in state:
+                yield name, False
 
 
 def build_report(seen: Observation, spec_hash: str | None, logs: Mapping[str, str]) -> list[str]:
@@ -72,7 +73,8 @@ def _time_of(event: Object) -> str:
 def _of_this_version(seen: Observation, spec_hash: str | None) -> Sequence[Object]:
     service = [seen.service] if seen.service else []
     pods = [item for item in seen.pods if carries_hash(item, spec_hash)]
-    return [*service, *seen.deployments, *seen.replica_sets, *pods]
+    sets = [item for item in seen.replica_sets if template_hash(item) == spec_hash]
+    return [*service, *seen.deployments, *sets, *pods]
 
 
 def _conditions(item: Object) -> Iterator[str]:

@@ -345,7 +345,9 @@ def test_report_tells_conditions_events_and_logs_of_this_version_only() -> None:
         events=[event("p1", "Back-off restarting"), event("p0", "of the former"), event("elsewhere", "of nobody")],
     )
     assert [item["metadata"]["name"] for item in pods_to_read(observation, NEW, judge(observation, TARGET))] == ["p1"]
-    assert list(containers_to_read(failing)) == [("kserve-container", True)]
+    assert list(containers_to_read(failing)) == [("kserve-container", False)]
+    restarted = pod(statuses=[container(restarts=2, last=ended(1)), container("sidecar")])
+    assert list(containers_to_read(restarted)) == [("kserve-container", True), ("kserve-container", False)]
     logs = {"pod p1, container kserve-container, the run before": "Traceback\nModuleNotFoundError: skops\n"}
     text = "\n".join(build_report(observation, NEW, logs))
     assert "condition of InferenceService ml/churn: Ready=True" in text
