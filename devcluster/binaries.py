@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from devcluster.gobuild import GoModule, exclusive
+from devcluster.gobuild import GoModule
 from devcluster.packages import find_program
-
-__all__ = ["KSERVE", "KUBERNETES", "Binaries", "ensure", "exclusive", "kubectl"]
 
 _HERE = Path(__file__).parent
 

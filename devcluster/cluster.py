@@ -97,6 +97,7 @@ def healthy(layout: Layout) -> bool:
         api.text("/readyz")
         conditions = api.json(f"/api/v1/nodes/{NODE_NAME}")["status"].get("conditions", [])
         api.json("/api/v1/namespaces/default/serviceaccounts/default")
+        api.json(kserve.CONFIG_MAP_PATH)
     except (ApiError, OSError):
         return False
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions) and kserve.healthy(layout)

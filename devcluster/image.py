@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from configparser import ConfigParser
 from pathlib import Path
 
-from devcluster import binaries, containers, external, oci, rootfs
+from devcluster import containers, external, gobuild, oci, rootfs
 from devcluster.errors import DevclusterError, MissingRequirementError
 from devcluster.layout import Layout
 from devcluster.progress import say
@@ -58,7 +58,7 @@ def ensure(layout: Layout | None) -> str:
     if layout is None:
         refuse_without_own_cluster()
         return external.image() or ""
-    with binaries.exclusive(layout.cache / "image.lock"):
+    with gobuild.exclusive(layout.cache / "image.lock"):
         built = build(layout.cache)
         if containers.load(layout, built):
             say(f"loaded {built.name}")

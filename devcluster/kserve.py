@@ -25,8 +25,10 @@ from devcluster.processes import Service
 
 NAMESPACE = "kserve"
 SERVICES = ("kserve-manager", "kserve-llmisvc")
-CONFIG_MAP = "inferenceservice-config"
-#: Service account, cluster role and webhook service of each controller, as KServe's manifests name them.
+_CONFIG_MAP = "inferenceservice-config"
+#: Without it no webhook says yes.
+CONFIG_MAP_PATH = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{_CONFIG_MAP}"
+#: Service account and cluster role of each controller, as KServe's manifests name them.
 _ROLES = {
     "kserve-controller-manager": "kserve-manager-role",
     "llmisvc-controller-manager": "kserve-llmisvc-manager-role",
@@ -127,8 +129,8 @@ def _install(layout: Layout, api: ApiClient, manifests: Path) -> None:
     for account, role in _ROLES.items():
         _bind(api, account, role)
     data = {key: json.dumps(value) for key, value in _configuration(KSERVE.version).items()}
-    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CONFIG_MAP}, "data": data}
-    api.apply(f"/api/v1/namespaces/{NAMESPACE}/configmaps/{CONFIG_MAP}", json.dumps(config_map))
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": _CONFIG_MAP}, "data": data}
+    api.apply(CONFIG_MAP_PATH, json.dumps(config_map))
     for name in crds:
         _wait_until_served(api, name)
     for text in _files(manifests / "config/llmisvcconfig", "config-*.yaml"):

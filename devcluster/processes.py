@@ -52,10 +52,17 @@ def start(layout: Layout, service: Service) -> int:
             service.argv, env={"PATH": SEARCH_PATH, "HOME": "/root", **service.env}, cwd="/",
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
-    record = {"pid": process.pid, "start": start_time(process.pid)}
+    how = {"argv": service.argv, "env": dict(service.env)}
+    record = {"pid": process.pid, "start": start_time(process.pid), **how}
     (layout.pids / service.name).write_text(json.dumps(record))
     process.returncode = 0  # it is meant to outlive us: no "still running" warning from Popen's destructor
     return process.pid
+
+
+def start_again(layout: Layout, name: str) -> int:
+    """Start a service that has ended as it was started before, so that a test can put an end to its outage."""
+    record = json.loads((layout.pids / name).read_text())
+    return start(layout, Service(name, tuple(record["argv"]), record["env"]))
 
 
 def running_pid(layout: Layout, name: str) -> int | None:
