@@ -19,6 +19,8 @@ from packaging.version import InvalidVersion, Version
 PACKAGES_ANNOTATION = "airflow-mlops/packages"
 
 _SAME = {"mlflow-skinny": "mlflow", "xgboost-cpu": "xgboost"}  # one import name, two distributions
+#: scikit-learn and joblib import them where they happen to be installed; MLflow then notes them as required.
+_DISPENSABLE = frozenset({"psutil", "pytest", "rich"})
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _EGG = re.compile(r"[#&]egg=([A-Za-z0-9._-]+)")
 _OLDEST_YEAR = 2000  # a version that starts with a year promises nothing about compatibility
@@ -49,6 +51,8 @@ def compare_requirements(
         if requirement.marker is not None and not requirement.marker.evaluate(_environment(python)):
             continue
         name = _name(requirement.name)
+        if name in _DISPENSABLE:
+            continue
         if name not in packages:
             problems.append(f"{requirement.name}{requirement.specifier} is missing in the runtime")
             continue

@@ -36,6 +36,7 @@ RUNTIME = {
         'tensorflow==2.0; python_version >= "3.12"',
         "--index-url https://pypi.example/simple",
         "-r other.txt",
+        "pytest==9.2.0",  # as MLflow notes it for scikit-learn models
         "https://example.test/wheels/own-1.0-py3-none-any.whl",
         "git+https://example.test/own.git@1a2b3c",
         "./own-1.0-py3-none-any.whl",
