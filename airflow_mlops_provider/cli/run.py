@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_mlops_provider.declaration.batch_spec import BatchSpec
     from airflow_mlops_provider.declaration.loader import EnvironmentModel
 
-_NAME = re.compile(r"\{\{-?\s*(\w+)\s*-?\}\}")
+_NAME = re.compile(r"\{\{-?\s*(\w+(?:\.\w+)?)\s*-?\}\}")
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,6 +32,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add_model_arguments(parser)
     parser.add_argument("--job", metavar="NAME", help="which of batch_jobs; default: the one of batch")
+    parser.add_argument(
+        "--param", action="append", default=[], metavar="NAME=VALUE", help="a declared parameter; may be repeated"
+    )
     parser.add_argument("--interval-start", type=_moment, metavar="TIME", help="ISO 8601; default: today, 00:00 UTC")
     parser.add_argument("--interval-end", type=_moment, metavar="TIME", help="ISO 8601; default: a day later")
     parser.add_argument(
@@ -91,7 +94,8 @@ def _program(
     from airflow_mlops_provider.manifests.contract import build_contract
 
     interval = _interval(arguments)
-    values = _template_values(*interval)
+    params = read_params(batch, arguments.param)
+    values = {**_template_values(*interval), **{f"params.{name}": value for name, value in params.items()}}
     settings = MLflowSettings.from_environment()
     with MLflowClient(settings) as client:
         resolved = client.resolve_model(model.selector())
@@ -104,10 +108,31 @@ def _program(
         partitions=batch.partitions if arguments.partition is not None else 1,
         input_uri=arguments.input_uri or fill_in(batch.input, values),
         output_uri=arguments.output_uri or fill_in(batch.output, values),
+        parameters=params,
     )
     own = {name: fill_in(value, values) or "" for name, value in program_variables(model, batch).items()}
     command = [fill_in(part, values) or "" for part in (*(batch.command or STANDARD_COMMAND), *(batch.args or ()))]
     return command, {**own, **contract, **settings.credential_variables()}
+
+
+def read_params(batch: BatchSpec, given: list[str]) -> dict[str, Any]:
+    """Return the job's parameters: ``NAME=VALUE`` where given, otherwise the default.
+
+    :raises PermanentError: one is not declared, or its value does not fit.
+    """
+    from airflow_mlops_provider.declaration.parameters import read_value
+    from airflow_mlops_provider.declaration.wording import advice, quoted
+
+    values = {name: parameter.form_default() for name, parameter in batch.params.items()}
+    for item in given:
+        name, _, text = item.partition("=")
+        if name not in batch.params:
+            raise PermanentError(f"--param {item}: {quoted(name)} is not declared; {advice(name, list(batch.params))}")
+        try:
+            values[name] = read_value(batch.params[name], text)
+        except ValueError as error:
+            raise PermanentError(f"--param {item}: {error}") from None
+    return values
 
 
 def _moment(text: str) -> datetime:

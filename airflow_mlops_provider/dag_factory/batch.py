@@ -54,7 +54,7 @@ def build_batch_dag(model: EnvironmentModel, batch: BatchSpec, kind: str = MAIN_
     )
     with dag:
         _add_tasks(model, batch, kind)
-    add_params(dag, _run_params(model))
+    add_params(dag, _run_params(model, batch))
     return dag
 
 
@@ -74,10 +74,11 @@ def _backoff(batch: BatchSpec) -> dict[str, Any]:
     return {"retry_exponential_backoff": 2.0, "max_retry_delay": max(batch.retry_delay, _LONGEST_BACKOFF)}
 
 
-def _run_params(model: EnvironmentModel) -> dict[str, Any]:
-    """Return the trigger form: every field may stay empty, which means what the declaration says."""
+def _run_params(model: EnvironmentModel, batch: BatchSpec) -> dict[str, Any]:
+    """Return the trigger form: the declared parameters, and fields that may stay empty: what the declaration says."""
     moment: dict[str, Any] = {"type": ["null", "string"], "format": "date-time"}
     return {
+        **{name: Param(item.form_default(), **item.form_schema()) for name, item in batch.params.items()},
         **model_params(model, verb="Run"),
         "data_interval_start": Param(
             None, title="Data interval start", description="Score this interval instead of the run's own.", **moment
@@ -117,7 +118,12 @@ def _add_tasks(model: EnvironmentModel, batch: BatchSpec, kind: str) -> None:
 def _operator_arguments(
     model: EnvironmentModel, batch: BatchSpec, kind: str
 ) -> tuple[type[BaseOperator], dict[str, Any]]:
-    common = {"environment": model.environment, "input_uri": batch.input, "output_uri": batch.output}
+    common: dict[str, Any] = {
+        "environment": model.environment,
+        "input_uri": batch.input,
+        "output_uri": batch.output,
+        **({"declared_params": list(batch.params)} if batch.params else {}),
+    }
     if model.settings.runner == "local":
         from airflow_mlops_provider.operators.local import MLflowModelLocalOperator
 

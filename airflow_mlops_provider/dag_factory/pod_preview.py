@@ -60,6 +60,7 @@ def build_pod_preview(
         partitions=batch.partitions,
         input_uri=batch.input,
         output_uri=batch.output,
+        parameters={name: parameter.form_default() for name, parameter in batch.params.items()},
     )
     if batch.partitions > 1:
         contract["MLOPS_PARTITION"] = str(values.partition)

@@ -56,7 +56,7 @@ def _check_no_command(batch: BatchSpec, at: Path) -> Iterator[Violation]:
 
 
 def _check_templates(batch: BatchSpec, environment: Environment, at: Path) -> Iterator[Violation]:
-    allowed = environment.allow.jinja
+    allowed = (*environment.allow.jinja, *(f"params.{name}" for name in batch.params))
     for path, text in texts({name: getattr(batch, name) for name in TEMPLATED_FIELDS}, ()):
         for expression in forbidden_expressions(text, allowed):
             # What stands in a variable's value is never repeated: it may be a secret.

@@ -24,6 +24,7 @@ from airflow_mlops_provider.declaration.field_types import (
     duration_between,
     refuse_together,
 )
+from airflow_mlops_provider.declaration.parameters import Parameter, ParameterName
 from airflow_mlops_provider.declaration.shared_spec import AssetUris, OptionalSchedule, OwnVariable, Resources
 from airflow_mlops_provider.declaration.wording import choices
 
@@ -77,6 +78,11 @@ class BatchSpec(Strict):
     timeout: _Wait | None = Field(None, description="A task that runs longer is stopped and failed.")
     catchup: bool = Field(False, description="Run the intervals missed since start_date.")
     start_date: Day | None = Field(None, description="First day, in the schedule's time zone.")
+    params: Mapping[ParameterName, Parameter] = Field(
+        default_factory=dict,
+        max_length=50,
+        description="What whoever triggers a run may set; the program gets PARAM_<NAME>, templates params.<name>.",
+    )
     pool: Line | None = Field(None, description="Airflow pool.")
     priority: int = Field(1, ge=1, le=1000, description="Airflow priority weight.")
 

@@ -124,9 +124,10 @@ class ArgoCD(Strict):
         None, description="Address of the repository, where it differs from the connection's."
     )
     branch: Line = Field("main", description="Branch that Argo CD reads.")
-    path: Annotated[
-        str, StringConstraints(pattern=r"^(?:[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*)?$")
-    ] = Field("", description="Directory below which each model gets one of its own; default: the repository's root.")
+    path: (
+        Annotated[Line, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$")]
+        | None
+    ) = Field(None, description="Directory below which each model has one of its own; default: the environment's name.")
 
 
 class Allow(Strict):

@@ -190,7 +190,8 @@ def _to_date(value: object) -> date:
         raise refuse(f"{quoted(value)} is not a day of the calendar; write an existing date as 2026-01-31") from None
 
 
-def _json_schema(pattern: re.Pattern[str]) -> WithJsonSchema:
+def json_schema_of(pattern: re.Pattern[str]) -> WithJsonSchema:
+    """Return what tells an editor that the whole text has to match."""
     return WithJsonSchema({"type": "string", "pattern": f"^(?:{pattern.pattern})$"})
 
 
@@ -200,16 +201,16 @@ Line = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r
 ColumnName = Annotated[Line, AfterValidator(_check_column)]
 #: Text of several lines.
 Text = Annotated[str, StringConstraints(max_length=20_000, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
-Slug = Annotated[Line, AfterValidator(_check_slug), _json_schema(_SLUG)]
+Slug = Annotated[Line, AfterValidator(_check_slug), json_schema_of(_SLUG)]
 #: ``churn``, or ``churn.weekly`` of its ``batch_jobs``.
-JobReference = Annotated[Line, AfterValidator(_check_job_reference), _json_schema(_JOB_REFERENCE)]
-DnsLabel = Annotated[Line, AfterValidator(_check_dns_label), _json_schema(_DNS_LABEL)]
-VariableName = Annotated[Line, AfterValidator(_check_variable), _json_schema(_VARIABLE)]
+JobReference = Annotated[Line, AfterValidator(_check_job_reference), json_schema_of(_JOB_REFERENCE)]
+DnsLabel = Annotated[Line, AfterValidator(_check_dns_label), json_schema_of(_DNS_LABEL)]
+VariableName = Annotated[Line, AfterValidator(_check_variable), json_schema_of(_VARIABLE)]
 #: Name of an Airflow asset that something else reports as updated.
 AssetUri = Annotated[Line, AfterValidator(_check_asset_uri)]
 #: Where a reader may go; shown as a link.
-Link = Annotated[Line, AfterValidator(_check_link), _json_schema(_LINK)]
-Image = Annotated[Line, AfterValidator(_check_image), _json_schema(_IMAGE)]
+Link = Annotated[Line, AfterValidator(_check_link), json_schema_of(_LINK)]
+Image = Annotated[Line, AfterValidator(_check_image), json_schema_of(_IMAGE)]
 #: ``7`` and ``"7"`` name the same version.
 Version = Annotated[
     Line,

@@ -25,6 +25,7 @@ _KINDS = {
     "string_type": "text",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
+    "float_type": "a number",
     "bool_type": "true or false",
     "tuple_type": "a list",
     "mapping_type": "a mapping of 'key: value' lines",
@@ -123,7 +124,7 @@ def _kind_message(kind: str, written: object) -> str:
     found = _kind_of(written)
     if kind == "string_type" and found in ("a number", "a fraction", "true or false"):
         return f"must be text, not {found}; put it in quotes"
-    if kind in ("int_type", "bool_type") and found == "text":
+    if kind in ("int_type", "float_type", "bool_type") and found == "text":
         return f"must be {_KINDS[kind]}, not text; write it without quotes"
     return f"must be {_KINDS[kind]}, not {found}"
 
@@ -147,6 +148,8 @@ def _length_message(kind: str, context: Mapping[str, Any]) -> str:
         return f"is too long; at most {context.get('max_length')} " + (
             "characters" if kind.startswith("string") else "entries"
         )
+    if kind == "finite_number":
+        return "must be a finite number"
     if kind == "string_pattern_mismatch" and "\\x00" not in str(context.get("pattern")):
         return f"is not spelt as it must be; it has to match {context.get('pattern')}"
     if kind == "string_pattern_mismatch":

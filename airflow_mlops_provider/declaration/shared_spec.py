@@ -23,7 +23,7 @@ from airflow_mlops_provider.declaration.field_types import (
 from airflow_mlops_provider.declaration.wording import quoted
 
 #: What the platform tells every container; see "What a batch container receives" in the documentation.
-_RESERVED_PREFIXES = ("MODEL_", "MLFLOW_", "MLOPS_", "DATA_INTERVAL_", "INPUT_URI", "OUTPUT_URI")
+_RESERVED_PREFIXES = ("MODEL_", "MLFLOW_", "MLOPS_", "DATA_INTERVAL_", "INPUT_URI", "OUTPUT_URI", "PARAM_")
 
 
 def _check_own_variable(name: str) -> str:

@@ -6,6 +6,7 @@ Pure, no I/O. The list is public, see ``docs/batch.md``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -27,6 +28,8 @@ CONTRACT_NAMES: Final = frozenset(
         "OUTPUT_URI",
     }
 )
+#: Starts the variables that hold the run's own parameters; nothing else may be called so.
+PARAMETER_PREFIX: Final = "PARAM_"
 #: The MLflow client would reopen the training run.
 FORBIDDEN_NAMES: Final = frozenset({"MLFLOW_RUN_ID"})
 #: Handed over as ``secretKeyRef`` in a pod and from the connection in a local process.
@@ -43,12 +46,14 @@ def build_contract(
     partitions: int = 1,
     input_uri: str | None = None,
     output_uri: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """Return the contract's variables.
 
     :param model: a ``ResolvedModel`` as a dictionary.
     :param data_interval: start and end, ISO 8601 with offset.
     :param partition: 0-based, below *partitions*.
+    :param parameters: what was set for this run, by name: ``{"threshold": 0.5}`` arrives as ``PARAM_THRESHOLD=0.5``.
     """
     variables = {
         "MODEL_URI": model["uri"],
@@ -64,7 +69,16 @@ def build_contract(
         "MLOPS_PARTITIONS": str(partitions),
     }
     optional = {"INPUT_URI": input_uri, "OUTPUT_URI": output_uri}
-    return variables | {key: value for key, value in optional.items() if value}
+    return {
+        **variables,
+        **{key: value for key, value in optional.items() if value},
+        **{f"{PARAMETER_PREFIX}{name.upper()}": _as_text(value) for name, value in (parameters or {}).items()},
+    }
+
+
+def _as_text(value: Any) -> str:
+    """Return text as it is, everything else as JSON says it: ``true``, ``0.5``."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def check_extra_names(names: list[str]) -> None:
@@ -72,8 +86,8 @@ def check_extra_names(names: list[str]) -> None:
 
     :raises ValueError: names the variables and says what to use instead.
     """
-    if taken := sorted(CONTRACT_NAMES.intersection(names)):
-        raise ValueError(f"{', '.join(taken)}: set by the operator from the resolved model; remove from env_vars")
+    if taken := sorted(name for name in names if name in CONTRACT_NAMES or name.startswith(PARAMETER_PREFIX)):
+        raise ValueError(f"{', '.join(taken)}: set by the operator; remove from env_vars")
     if forbidden := sorted(FORBIDDEN_NAMES.intersection(names)):
         raise ValueError(
             f"{', '.join(forbidden)}: the MLflow client would reopen the training run; read MODEL_RUN_ID instead"

@@ -52,6 +52,7 @@ class MLflowModelLocalOperator(ModelTaskMixin, BaseOperator):
         partition: int = 0,
         partitions: int = 1,
         use_run_params: bool = False,
+        declared_params: Sequence[str] = (),
         command: Sequence[str] = STANDARD_COMMAND,
         env_vars: Mapping[str, str] | None = None,
         **kwargs: Any,
@@ -66,6 +67,7 @@ class MLflowModelLocalOperator(ModelTaskMixin, BaseOperator):
         self.partition = partition
         self.partitions = partitions
         self.use_run_params = use_run_params
+        self.declared_params = declared_params
         self.command = command
         self.env_vars = env_vars
         self._process: LocalProcess | None = None

@@ -68,6 +68,7 @@ class MLflowModelBatchOperator(ModelTaskMixin, KubernetesPodOperator):
         partition: int = 0,
         partitions: int = 1,
         use_run_params: bool = False,
+        declared_params: Sequence[str] = (),
         mlflow_credentials: Mapping[str, Any] | None = None,
         hardened: bool = True,
         xcom_sidecar: bool = False,
@@ -92,6 +93,7 @@ class MLflowModelBatchOperator(ModelTaskMixin, KubernetesPodOperator):
         self.partition = partition
         self.partitions = partitions
         self.use_run_params = use_run_params
+        self.declared_params = declared_params
         self.mlflow_credentials = mlflow_credentials
         self.hardened = hardened
         self.xcom_sidecar = xcom_sidecar

@@ -48,6 +48,7 @@ class ModelTaskMixin:
     :param partitions: how many task instances share the input.
     :param use_run_params: obey the run parameters ``model_version``, ``model_alias``, ``model_run_id``,
         ``data_interval_start`` and ``data_interval_end``, which the DAG factory puts into the trigger form.
+    :param declared_params: names of further run parameters, handed on as ``PARAM_<NAME>``.
     """
 
     model_template_fields: Sequence[str] = (
@@ -68,6 +69,7 @@ class ModelTaskMixin:
     partition: int
     partitions: int
     use_run_params: bool
+    declared_params: Sequence[str] = ()
 
     def _do_render_template_fields(
         self,
@@ -183,6 +185,7 @@ class ModelTaskMixin:
             partitions=self.partitions,
             input_uri=self.input_uri,
             output_uri=self.output_uri,
+            parameters={name: context["params"][name] for name in self.declared_params},
         )
 
 

@@ -61,7 +61,7 @@ def pod_of_operator(model: EnvironmentModel, kind: str) -> dict[str, Any]:
         "dag_run": SimpleNamespace(run_after=MOMENT),
         "data_interval_start": MOMENT,
         "data_interval_end": MOMENT,
-        "params": {},
+        "params": {name: parameter.form_default() for name, parameter in batch.params.items()},
         "run_id": "manual",
         "ti": SimpleNamespace(max_tries=2),
     }

@@ -30,7 +30,25 @@ def test_input_and_output_are_left_out_where_not_declared() -> None:
     assert CONTRACT_NAMES - set(contract) == {"INPUT_URI", "OUTPUT_URI"}
 
 
-@pytest.mark.parametrize(("names", "message"), [(["MODEL_URI"], "set by the operator"), (["MLFLOW_RUN_ID"], "reopen")])
+def test_parameters_of_the_run_arrive_under_a_prefix_of_their_own() -> None:
+    parameters = {"threshold": 0.5, "dry": True, "segment": "a", "rows": 3}
+    contract = build_contract(MODEL, tracking_uri="x", environment="e", data_interval=("a", "b"), parameters=parameters)
+    assert {name: value for name, value in contract.items() if name.startswith("PARAM_")} == {
+        "PARAM_THRESHOLD": "0.5",
+        "PARAM_DRY": "true",
+        "PARAM_SEGMENT": "a",
+        "PARAM_ROWS": "3",
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["MODEL_URI"], "set by the operator"),
+        (["PARAM_X"], "PARAM_X: set by the operator"),
+        (["MLFLOW_RUN_ID"], "reopen"),
+    ],
+)
 def test_variables_that_would_shadow_the_contract_are_refused(names: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_extra_names(names)
