@@ -6,18 +6,20 @@ decided by the module of its kind. Reads files and Airflow's configuration, noth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import get_parsing_context
+from airflow.sdk import conf, get_parsing_context
 
 from airflow_mlops_provider.dag_factory.offer import Offer
 from airflow_mlops_provider.declaration.loader import (
     EnvironmentModel,
     find_environments,
+    find_repository,
     load_declaration,
     load_environments,
 )
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from airflow.sdk import DAG
 
     from airflow_mlops_provider.declaration.environment import Environments
+
+    _Loader = Callable[[Path], tuple[EnvironmentModel, ...]]
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -63,7 +67,7 @@ def load_model_dags(
     place = _absolute(path, globals)
     environments = _absolute(environments, globals) if environments else None
     source = _Source(environments, Offer(preview=preview, names=tuple(allowed) if allowed is not None else None))
-    dags = _dags_in(place, source) if place.is_dir() else _build(_load(place, source, shown_as))
+    dags = _dags_in(place, source) if place.is_dir() else _dags_of(place, source, shown_as)
     if globals is not None:
         globals.update({dag_id.replace(".", "__"): dag for dag_id, dag in dags.items()})
     return dags
@@ -85,15 +89,56 @@ def _absolute(path: str | Path, module: MutableMapping[str, Any] | None) -> Path
     return base / path
 
 
+def _dags_of(file: Path, source: _Source, shown_as: str | None) -> dict[str, DAG]:
+    shown = shown_as or _path_in_repository(file)
+    return _build(_load(file, shown, source, _environments_for(file, shown, source)))
+
+
 def _dags_in(directory: Path, source: _Source) -> dict[str, DAG]:
     files = sorted(
         file for suffix in _SUFFIXES for file in directory.rglob(f"*{suffix}") if file.stem != "environments"
     )
+    environments: dict[Path, Environments] = {}  # looked up once for each directory
+
+    def load(file: Path) -> tuple[EnvironmentModel, ...]:
+        shown = _path_in_repository(file)
+        if file.parent not in environments:
+            environments[file.parent] = _environments_for(file, shown, source)
+        return _load(file, shown, source, environments[file.parent])
+
+    wanted = get_parsing_context().dag_id
+    return (_wanted_dag(wanted, files, load) if wanted else {}) or _all_dags(directory, files, load)
+
+
+def _wanted_dag(dag_id: str, files: Sequence[Path], load: _Loader) -> dict[str, DAG]:
+    """Return the one DAG that a worker asks for, without reading all the other files; none where it is not found.
+
+    That no other file would make the same DAG was seen when the DAG processor built it for the scheduler.
+    """
+    for file in _likely_files(dag_id, files):
+        try:
+            dags = _build(load(file))
+        except DeclarationError:
+            continue
+        if dags:
+            return dags
+    return {}
+
+
+def _likely_files(dag_id: str, files: Sequence[Path]) -> Iterator[Path]:
+    """Yield the files called like the model, then those that hold its name."""
+    name = dag_id.split(".")[1] if "." in dag_id else ""
+    yield from (file for file in files if file.stem == name)
+    if name:
+        yield from (file for file in files if file.stem != name and name.encode() in file.read_bytes())
+
+
+def _all_dags(directory: Path, files: Sequence[Path], load: _Loader) -> dict[str, DAG]:
     loaded: dict[Path, tuple[EnvironmentModel, ...]] = {}
     problems: dict[Path, str] = {}
     for file in files:
         try:
-            loaded[file] = _load(file, source)
+            loaded[file] = load(file)
         except DeclarationError as error:
             problems[file] = str(error)
     problems |= _duplicates(loaded)
@@ -111,7 +156,7 @@ def _duplicates(loaded: Mapping[Path, tuple[EnvironmentModel, ...]]) -> dict[Pat
     from airflow_mlops_provider.declaration.collection import duplicate_problems, names_of
 
     by_name = {models[0].file: file for file, models in loaded.items()}
-    names = [replace(names_of(models), file=models[0].file) for models in loaded.values()]
+    names = [names_of(models) for models in loaded.values()]
     return {by_name[problem.file]: str(problem) for problem in duplicate_problems(names, same_dags=True)}
 
 
@@ -141,39 +186,42 @@ def _build(models: tuple[EnvironmentModel, ...]) -> dict[str, DAG]:
     return dags
 
 
-def _load(file: Path, source: _Source, shown_as: str | None = None) -> tuple[EnvironmentModel, ...]:
-    shown = shown_as or _path_in_repository(file)
-    try:
-        environments = _read_environments(_environments_file(file, source))
-        models = source.offer.select(load_declaration(file, environments), environments)
-    except DeclarationError as error:
-        problems = [replace(item, file=shown) if item.file == str(file) else item for item in error.problems]
-        raise type(error)(problems) from None
-    return tuple(replace(model, file=shown) for model in models)
+def _load(file: Path, shown: str, source: _Source, environments: Environments) -> tuple[EnvironmentModel, ...]:
+    return source.offer.select(load_declaration(file, environments, shown_as=shown), environments)
 
 
 def _path_in_repository(file: Path) -> str:
     """Return *file* as its author knows it. A checkout's own place differs from one bundle version to the next, and
     must not make the DAG differ too."""
-    root = next((parent for parent in file.parents if (parent / ".git").exists()), file.parent.parent)
-    return file.relative_to(root).as_posix()
+    root = _repository_above(file.parent) or str(file.parent.parent)
+    return str(file)[len(root) :].lstrip(os.sep).replace(os.sep, "/")
 
 
-def _read_environments(file: Path) -> Environments:
-    """Return the platform's file, read once for all declarations that are parsed in this process."""
-    state = file.stat() if file.is_file() else None
-    return _environments_at(file, state.st_mtime_ns, state.st_size) if state else load_environments(file)
+@lru_cache(maxsize=64)
+def _repository_above(directory: Path) -> str | None:
+    return find_repository(directory)
+
+
+def _environments_for(file: Path, shown: str, source: _Source) -> Environments:
+    """Return the platform's file for *file*, read once for all declarations that are parsed in this process."""
+    try:
+        place = _environments_file(file, source)
+    except DeclarationError as error:
+        raise DeclarationError([replace(problem, file=shown) for problem in error.problems]) from None
+    try:
+        state = os.stat(place)
+    except OSError:
+        return load_environments(place)  # which says what is wrong
+    return _environments_at(str(place), state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=8)
-def _environments_at(file: Path, mtime_ns: int, size_bytes: int) -> Environments:
+def _environments_at(file: str, mtime_ns: int, size_bytes: int) -> Environments:
     """The file in one state: another time or size is another key."""
     return load_environments(file)
 
 
 def _environments_file(file: Path, source: _Source) -> Path:
-    from airflow.sdk import conf
-
     configured = source.environments or conf.get("mlops", "environments_file", fallback=None) or None
     if configured:
         return Path(configured)

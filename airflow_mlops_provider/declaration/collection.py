@@ -38,9 +38,9 @@ class DeclaredNames:
 
 def names_of(models: Sequence[EnvironmentModel]) -> DeclaredNames:
     """Return the names of a valid file."""
-    file, line = models[0].origin["model"]
+    place = find_value(models[0].written, ("model",))
     ids = tuple(dag_id for model in models for dag_id in model.dag_ids())
-    return DeclaredNames(file=file, line=line, model=models[0].model, dag_ids=ids)
+    return DeclaredNames(file=place.file, line=place.line, model=models[0].model, dag_ids=ids)
 
 
 def read_names(path: Path) -> DeclaredNames | None:
