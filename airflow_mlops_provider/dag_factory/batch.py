@@ -97,11 +97,12 @@ def _add_tasks(model: EnvironmentModel, batch: BatchSpec, kind: str) -> None:
     if batch.partitions == 1:
         operator(task_id=SCORE_TASK, use_run_params=True, outlets=[asset], **selection, **arguments)
         return
-    from airflow.providers.standard.operators.empty import EmptyOperator
-
+    from airflow_mlops_provider.operators.done import ModelDoneOperator
     from airflow_mlops_provider.operators.resolve import MLflowResolveModelOperator
 
-    resolve = MLflowResolveModelOperator(task_id=RESOLVE_TASK, use_run_params=True, **selection)
+    resolve = MLflowResolveModelOperator(
+        task_id=RESOLVE_TASK, use_run_params=True, environment=model.environment, **selection
+    )
     score = operator.partial(
         task_id=SCORE_TASK,
         use_run_params=True,
@@ -112,7 +113,7 @@ def _add_tasks(model: EnvironmentModel, batch: BatchSpec, kind: str) -> None:
         **arguments,
     ).expand(partition=list(range(batch.partitions)))
     # An outlet of the mapped task would report the first partition's end as that of all.
-    score >> EmptyOperator(task_id=DONE_TASK, outlets=[asset])
+    score >> ModelDoneOperator(task_id=DONE_TASK, use_run_params=True, outlets=[asset])
 
 
 def _operator_arguments(

@@ -61,7 +61,7 @@ def build_outline(model: EnvironmentModel, batch: BatchSpec, kind: str = MAIN_JO
         tasks = [
             {"task_id": RESOLVE_TASK, "operator": "MLflowResolveModelOperator", "after": [], "instances": 1},
             {"task_id": SCORE_TASK, "operator": operator, "after": [RESOLVE_TASK], "instances": batch.partitions},
-            {"task_id": DONE_TASK, "operator": "EmptyOperator", "after": [SCORE_TASK], "instances": 1},
+            {"task_id": DONE_TASK, "operator": "ModelDoneOperator", "after": [SCORE_TASK], "instances": 1},
         ]
     return {
         "dag_id": model.dag_id(kind),

@@ -1,20 +1,20 @@
 """What every step that applies a model shares, wherever the model then runs.
 
-Decides which model a task instance uses and keeps to it (the pin), which interval it covers, and what the program is
-told. How the program runs is left to the operator that mixes this in. Does I/O through the MLflow hook and Airflow's
-task state store, and only while a task runs.
+Decides which model a task instance uses and keeps to it (the pin), and what the program is told; which interval it
+covers is decided by ``interval``. How the program runs is left to the operator that mixes this in. Does I/O through the
+MLflow hook and Airflow's task state store, and only while a task runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_mlops_provider.declaration import ModelSelector, ResolvedModel
 from airflow_mlops_provider.hooks.failing import permanent_errors_fail as permanent_errors_fail
 from airflow_mlops_provider.manifests.contract import build_contract
+from airflow_mlops_provider.operators.interval import data_interval, hand_on_interval, interval_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -84,6 +84,12 @@ class ModelTaskMixin:
             context = interval_context(context, use_run_params=self.use_run_params)
         super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)  # type: ignore[misc]
 
+    def pre_execute(self, context: Context) -> None:
+        # Here and not in execute: a deferred task ends in another process, and only that one's events count.
+        super().pre_execute(context)  # type: ignore[misc]
+        with permanent_errors_fail():
+            hand_on_interval(context, self.outlets, use_run_params=self.use_run_params)  # type: ignore[attr-defined]
+
     @cached_property
     def mlflow_hook(self) -> MLflowHook:
         from airflow_mlops_provider.hooks.mlflow import MLflowHook
@@ -95,15 +101,21 @@ class ModelTaskMixin:
         """What the platform allows in this task's environment; None where there is nothing to ask."""
         from airflow_mlops_provider.operators.platform_policy import find_platform_settings
 
-        return find_platform_settings(self.environment, task=self._shown, declared=self.use_run_params)
+        return find_platform_settings(
+            self.environment,
+            task=self._shown,
+            dag_id=self.dag_id,  # type: ignore[attr-defined]
+            declared=self.use_run_params,
+        )
 
     @property
     def _shown(self) -> str:
         return f"task {self.task_id}"  # type: ignore[attr-defined]
 
-    def refuse_forbidden_task(self, *, runner: str, **connections: str | None) -> None:
+    def refuse_forbidden_task(self, *, runner: str | None, **connections: str | None) -> None:
         """Refuse what the platform does not allow, before MLflow is asked or anything is built.
 
+        :param runner: ``kubernetes`` or ``local``; None for a task that runs no program.
         :raises PolicyError: names the rules.
         """
         if self.platform_settings is None:
@@ -114,7 +126,7 @@ class ModelTaskMixin:
         self.refuse(
             check_task(
                 self.platform_settings,
-                runner=runner,
+                runner=runner or self.platform_settings.runner,
                 connections={"mlflow": self.mlflow_conn_id, **connections},
                 uris={"input_uri": self.input_uri, "output_uri": self.output_uri},
                 model=_as_selector(self.model).to_dict() if chosen_here else None,
@@ -220,51 +232,3 @@ def override_selector(selector: ModelSelector, params: Mapping[str, Any]) -> Mod
     if "run_id" in chosen:
         return ModelSelector(uri=f"runs:/{chosen['run_id']}", logged_model=selector.logged_model)
     return ModelSelector(registered_model=selector.registered_model, **chosen)  # type: ignore[arg-type]
-
-
-def data_interval(context: Context, *, use_run_params: bool) -> tuple[datetime, datetime]:
-    """Return the interval that a run covers: from the run's parameters, its own, or the moment it was asked for."""
-    dag_run = context["dag_run"]
-    moment = dag_run.run_after or datetime.now(UTC)
-    start = context.get("data_interval_start") or moment
-    end = context.get("data_interval_end") or moment
-    if use_run_params:
-        params = context["params"]
-        start = _parse_moment("data_interval_start", params.get("data_interval_start")) or start
-        end = _parse_moment("data_interval_end", params.get("data_interval_end")) or end
-    if end < start:
-        raise ValueError(f"data_interval_end ({end.isoformat()}) is before data_interval_start ({start.isoformat()})")
-    return start, end
-
-
-def _parse_moment(name: str, text: str | None) -> datetime | None:
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ValueError(f"{name}: {text!r} is not ISO 8601; write 2026-01-31T00:00:00+00:00") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def interval_context(context: Context, *, use_run_params: bool) -> Context:
-    """Return *context* with the variables that depend on the interval, for runs that have none of their own too.
-
-    A run that was triggered without a logical date has no ``ds``; a declaration's ``{{ ds }}`` means the day it was
-    asked for. A run whose interval was given as parameters gets the ``ds`` of that interval.
-    """
-    start, end = data_interval(context, use_run_params=use_run_params)
-    given = use_run_params and context["params"].get("data_interval_start")
-    if context.get("data_interval_start") and not given:
-        return context
-    ds = start.strftime("%Y-%m-%d")
-    interval = {
-        "data_interval_start": start,
-        "data_interval_end": end,
-        "logical_date": start,
-        "ds": ds,
-        "ds_nodash": ds.replace("-", ""),
-        "ts": start.isoformat(),
-        "ts_nodash": start.strftime("%Y%m%dT%H%M%S"),
-    }
-    return {**context, **interval}  # type: ignore[typeddict-item]

@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
+from airflow.serialization.serialized_objects import DagSerialization
 
+from airflow_mlops_provider import load_model_dags
 from airflow_mlops_provider.operators.local import MLflowModelLocalOperator
 from airflow_mlops_provider.operators.mlflow import MLflowModelBatchOperator
+from airflow_mlops_provider.operators.resolve import MLflowResolveModelOperator
 
 FILE_SETTING = "AIRFLOW__MLOPS__ENVIRONMENTS_FILE"
 ENVIRONMENTS = """
@@ -22,7 +25,15 @@ environments:
     image: registry.example/runtime:1
     model: {run_tag: {stage: prod}}
     connections: {mlflow: mlflow_prod, kubernetes: k8s_prod}
-    allow: {max_cpu: "2"}
+    allow: {max_cpu: "2", experiments: ["/churn/*"], registered_models: [churn]}
+"""
+DECLARATION = """
+apiVersion: mlops/v1
+model: churn
+owner: me
+experiment: /churn/gbm
+batch: {input: "s3://in/", output: "s3://out/", partitions: 2}
+environments: {prod: {}}
 """
 POD = {
     "name": "score",
@@ -140,3 +151,59 @@ def test_forbidden_process_never_starts(
 def test_process_by_hand_is_left_alone(api_requests: Any, context: Any, resolved: Any, tmp_path: Path) -> None:
     run_process(context, resolved, environment="mine", command=["touch", str(tmp_path / "mark")])
     assert (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": {"experiment": "/fraud", "run_tag": {"a": "b"}}}, r"experiment: in 'prod': .*\[experiments\]"),
+        ({"model": {"registered_model": "fraud", "alias": "a"}}, r"\[registered_models\]"),
+        ({"mlflow_conn_id": "mlflow_admin"}, r"\[connections\]"),
+        ({"environment": "prd"}, r"'prd' is unknown; .*\[environment\]"),
+    ],
+)
+def test_a_forbidden_model_is_not_resolved_for_partitions_either(change: dict[str, Any], message: str) -> None:
+    allowed = {
+        "model": {"experiment": "/churn/gbm", "run_tag": {"a": "b"}},
+        "mlflow_conn_id": "mlflow_prod",
+        "environment": "prod",
+    }
+    operator = MLflowResolveModelOperator(task_id="resolve", use_run_params=True, **{**allowed, **change})
+    with pytest.raises(AirflowFailException, match=message):
+        operator.execute.__wrapped__(operator, {})
+    MLflowResolveModelOperator(task_id="resolve", use_run_params=True, **allowed).refuse_forbidden_task(runner=None)
+
+
+def test_declared_tasks_are_judged_without_airflows_setting_too(
+    environments: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(FILE_SETTING)
+    declaration = environments.with_name("churn.yaml")
+    declaration.write_text(DECLARATION)
+    [dag] = load_model_dags(declaration).values()
+    resolve = dag.get_task("resolve")
+    assert resolve.platform_settings is not None
+    environments.write_text(ENVIRONMENTS.replace("/churn/*", "/fraud/*"))
+    [dag] = load_model_dags(declaration, environments=_weaker(environments)).values()
+    assert dag.get_task("resolve").platform_settings.allow.experiments is None
+    assert "environments" not in str(DagSerialization.to_dict(dag)).replace("airflow_mlops_provider", "")
+    monkeypatch.setenv(FILE_SETTING, str(environments))
+    task = dag.get_task("resolve")
+    del task.platform_settings
+    with pytest.raises(AirflowFailException, match=r"\[experiments\]"):
+        task.execute.__wrapped__(task, {})
+
+
+def _weaker(file: Path) -> Path:
+    weak = file.with_name("weak.yaml")
+    weak.write_text(ENVIRONMENTS.replace(', experiments: ["/churn/*"]', ""))
+    return weak
+
+
+def test_a_declared_task_that_nobody_judges_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv(FILE_SETTING)
+    operator = MLflowResolveModelOperator(task_id="resolve", use_run_params=True, model="models:/m/1")
+    assert operator.platform_settings is None
+    assert "[mlops] environments_file is not set" in caplog.text
