@@ -6,11 +6,9 @@ Decides which files of the model and which annotation of the runtime are compare
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlops_provider.exceptions import IncompatibleRuntimeError, ModelNotFoundError
 from airflow_mlops_provider.hooks.mlflow_api import (
@@ -23,14 +21,12 @@ from airflow_mlops_provider.hooks.mlflow_api import (
     version_file,
 )
 from airflow_mlops_provider.manifests.inference_service_request import EXAMPLE_FILE
+from airflow_mlops_provider.manifests.runtime_packages import PACKAGES_ANNOTATION, compare_requirements
 
 if TYPE_CHECKING:
     from airflow_mlops_provider.declaration import ResolvedModel
     from airflow_mlops_provider.hooks.kserve import KServeHook
     from airflow_mlops_provider.hooks.mlflow import MLflowHook
-
-#: JSON that says what a runtime's image has: ``{"python": "3.11.9", "packages": {"scikit-learn": "1.7.2"}}``.
-PACKAGES_ANNOTATION: Final = "airflow-mlops/packages"
 
 
 def check_runtime(kserve: KServeHook, mlflow: MLflowHook, model: ResolvedModel, *, name: str, namespace: str) -> str:
@@ -62,9 +58,7 @@ def check_runtime(kserve: KServeHook, mlflow: MLflowHook, model: ResolvedModel, 
 
 
 def _compare(requirements: str, python_version: str | None, told: str) -> tuple[str, ...]:
-    rules = importlib.import_module("airflow_mlops_provider.manifests.runtime_packages")
-    runtime: Mapping[str, Any] = json.loads(told)
-    return tuple(rules.compare_requirements(requirements, python_version, runtime))
+    return compare_requirements(requirements, python_version, json.loads(told))
 
 
 def _python_version(python_env: str | None) -> str | None:

@@ -45,7 +45,7 @@ def recover(
             return _delete(hook, plan)
     except MLOpsProviderError as error:
         return f"on_failure={on_failure}: failed, too: {error}"
-    return "on_failure=keep: the object stays as it is; pods of the former version serve until the new ones are ready"
+    return "on_failure=keep: nothing was undone; pods of a former version serve until new ones are ready"
 
 
 def _roll_back(hook: KServeHook, plan: DeployPlan, *, say: Callable[[str], None], wait_seconds: float) -> str:

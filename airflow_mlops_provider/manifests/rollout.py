@@ -90,19 +90,18 @@ def min_replicas_of(manifest: Object) -> int:
 
 def _problem_of_object(service: Object | None, target: Target) -> str | None:
     """Return why the object is not, or no longer, the one that is waited for."""
-    shown = f"{target.kind} {target.namespace}/{target.name}"
     if service is None:
-        return f"{shown} was deleted" if target.uid else f"{shown} is not there"
+        return "it was deleted while it was waited for" if target.uid else "it is not there"
     metadata = service["metadata"]
     if target.uid and metadata["uid"] != target.uid:
-        return f"{shown} was replaced by another object while it was waited for (uid {metadata['uid']})"
+        return f"it was replaced by another object while it was waited for (uid {metadata['uid']})"
     if metadata.get("deletionTimestamp"):
-        return f"{shown} is being deleted"
+        return "it is being deleted"
     found = read_spec_hash(service)
     if found != target.spec_hash:
-        return f"{shown} has another spec ({found}, not {target.spec_hash}), written by {_last_manager(service)}"
+        return f"it has another spec ({found}, not {target.spec_hash}), written by {_last_manager(service)}"
     if target.generation is not None and metadata.get("generation", 0) > target.generation:
-        return f"the spec of {shown} was changed while it was waited for, by {_last_manager(service)}"
+        return f"its spec was changed while it was waited for, by {_last_manager(service)}"
     return None
 
 

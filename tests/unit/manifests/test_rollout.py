@@ -147,7 +147,7 @@ def test_pod_that_ends_gets_no_requests_and_does_not_count() -> None:
 
 
 LOST = {
-    "deleted": (seen(service=None), "InferenceService ml/churn was deleted"),
+    "deleted": (seen(service=None), "it was deleted while it was waited for"),
     "replaced": (seen(service=service(uid="u2")), "was replaced by another object"),
     "being deleted": (seen(service=service(deletionTimestamp="t")), "is being deleted"),
     "other spec": (
