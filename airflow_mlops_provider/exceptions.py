@@ -14,6 +14,7 @@
     │   ├── ConflictError           an object in the cluster, or a field of it, is somebody else's
     │   ├── IncompatibleRuntimeError  the serving runtime cannot run this model
     │   ├── DeploymentFailedError   the cluster shows that this rollout will not succeed
+    │   ├── CanaryRejectedError     a candidate broke a bar; the stable version serves on
     │   └── PredictionFailedError   the endpoint's answer is an error, or not what was asked for
     ├── TransientError              unreachable, 429, 5xx: Airflow retries
     │   └── DeploymentTimeoutError  not ready in time, and nothing says why: waiting longer may help
@@ -119,6 +120,10 @@ class IncompatibleRuntimeError(PermanentError):
 
 class DeploymentFailedError(PermanentError):
     """A rollout cannot succeed as it is. The first line is the cause; events, conditions and logs follow."""
+
+
+class CanaryRejectedError(PermanentError):
+    """A candidate broke a bar. The first line names the gate, the measured value and the bar."""
 
 
 class PredictionFailedError(PermanentError):
