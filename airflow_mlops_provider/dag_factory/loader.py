@@ -187,22 +187,10 @@ def _build(models: tuple[EnvironmentModel, ...]) -> dict[str, DAG]:
     return dags
 
 
-<<<<<<< HEAD
 def _load(file: Path, shown: str, source: _Source, environments: Environments) -> tuple[EnvironmentModel, ...]:
-    return source.offer.select(load_declaration(file, environments, shown_as=shown), environments)
-=======
-def _load(file: Path, source: _Source, shown_as: str | None = None) -> tuple[EnvironmentModel, ...]:
-    shown = shown_as or _path_in_repository(file)
-    try:
-        environments_file = _environments_file(file, source)
-        environments = _read_environments(environments_file)
-        models = source.offer.select(load_declaration(file, environments), environments)
-    except DeclarationError as error:
-        problems = [replace(item, file=shown) if item.file == str(file) else item for item in error.problems]
-        raise type(error)(problems) from None
-    remember_environments_file((dag_id for model in models for dag_id in model.dag_ids()), environments_file)
-    return tuple(replace(model, file=shown) for model in models)
->>>>>>> 34e47b3 (wip)
+    models = source.offer.select(load_declaration(file, environments, shown_as=shown), environments)
+    remember_environments_file((dag_id for model in models for dag_id in model.dag_ids()), Path(environments.file))
+    return models
 
 
 def _path_in_repository(file: Path) -> str:
