@@ -26,6 +26,14 @@ environments: {dev: {}}
 """
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_wanted_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow's context manager leaves its variables behind where there were none before."""
+    for name in ("DAG_ID", "TASK_ID"):
+        monkeypatch.setenv(f"_AIRFLOW_PARSING_CONTEXT_{name}", "")
+        monkeypatch.delenv(f"_AIRFLOW_PARSING_CONTEXT_{name}")
+
+
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
     (tmp_path / ".git").mkdir()
@@ -82,3 +90,25 @@ def test_missing_environments_are_told_without_the_checkouts_own_place(models: P
     for dag in dags.values():
         assert "models/" in (dag.doc_md or "")
         assert str(models) not in (dag.doc_md or "")
+
+
+def test_one_dag_is_built_of_a_file_that_declares_many(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow_mlops_provider.dag_factory import batch
+
+    built: list[str] = []
+    original = batch.build_batch_dag
+
+    def build_batch_dag(model: Any, *arguments: Any) -> Any:
+        built.append(model.environment)
+        return original(model, *arguments)
+
+    monkeypatch.setattr(batch, "build_batch_dag", build_batch_dag)
+    names = [f"env-{number}" for number in range(20)]
+    settings = "{runner: local, model: {run_tag: {stage: dev}}, allow: {uri_schemes: [file]}}"
+    places = "".join(f"  {name}: {settings}\n" for name in names)
+    (models.parent / "environments.yaml").write_text(f"apiVersion: mlops/v1\nenvironments:\n{places}")
+    everywhere = DECLARATION.replace("NAME", "a").replace("{dev: {}}", f"{{{': {}, '.join(names)}: {{}}}}")
+    (models / "a.yaml").write_text(everywhere)
+    with _airflow_parsing_context_manager(dag_id="env-7.a.batch", task_id="score"):
+        assert set(load_model_dags(models / "a.yaml")) == {"env-7.a.batch"}
+    assert built == ["env-7"]
