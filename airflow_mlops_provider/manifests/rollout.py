@@ -114,7 +114,8 @@ def _last_manager(service: Object) -> str:
 def _judge_rollout(seen: Observation, target: Target) -> Verdict:
     deployments = [item for item in seen.deployments if template_hash(item) == target.spec_hash]
     pods = [item for item in seen.pods if carries_hash(item, target.spec_hash)]
-    lost = judge_pods(pods, seen.events) or _judge_replica_sets(seen, target)
+    room_is_made = any(item["metadata"].get("deletionTimestamp") for item in seen.pods)
+    lost = judge_pods(pods, seen.events, room_is_made=room_is_made) or _judge_replica_sets(seen, target)
     if lost:
         return lost
     if not deployments and not pods:

@@ -21,6 +21,7 @@ _PULL_GRACE_SECONDS: Final = 12.0
 _CONFIG_GRACE_SECONDS: Final = 10.0
 #: The scheduler may wait for a pod that is just ending.
 _SCHEDULE_GRACE_SECONDS: Final = 10.0
+_UNSCHEDULABLE: Final = "unschedulable"
 #: Waiting reason → grace; 0 where nothing but another spec helps.
 _STUCK: Final = {
     "InvalidImageName": 0.0,
@@ -74,9 +75,14 @@ def suspected(cause: str, key: str, grace_seconds: float) -> Verdict:
     return Verdict("suspected", cause, key, grace_seconds)
 
 
-def judge_pods(pods: Sequence[Object], events: Sequence[Object]) -> Verdict | None:
-    """Return the gravest evidence that pods of the new version give; None where they give none."""
+def judge_pods(pods: Sequence[Object], events: Sequence[Object], *, room_is_made: bool = False) -> Verdict | None:
+    """Return the gravest evidence that pods of the new version give; None where they give none.
+
+    :param room_is_made: pods of the service are just ending, so that one that finds no room may find some.
+    """
     found = [verdict for pod in pods for verdict in _evidence(pod, events)]
+    if room_is_made:
+        found = [verdict for verdict in found if verdict.key != _UNSCHEDULABLE]
     return min(found, key=lambda item: (item.state != "failed", item.grace_seconds), default=None)
 
 
@@ -91,7 +97,7 @@ def _evidence(pod: Object, events: Sequence[Object]) -> Iterator[Verdict]:
         name = pod["metadata"]["name"]
         if not any(item.get("reason") in _NODE_IS_COMING for item in events_of(pod, events)):
             cause = f"pod {name} fits on no node: {scheduled.get('message', '')}"
-            yield Verdict("suspected", cause, "unschedulable", _SCHEDULE_GRACE_SECONDS, name)
+            yield Verdict("suspected", cause, _UNSCHEDULABLE, _SCHEDULE_GRACE_SECONDS, name)
 
 
 def _crash(pod: Object, name: str, status: Object) -> Iterator[Verdict]:

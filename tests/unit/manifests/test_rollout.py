@@ -273,6 +273,12 @@ def test_unschedulable_counts_unless_a_node_is_coming() -> None:
     assert judge(unschedulable(events=coming), TARGET).state == "waiting"
 
 
+def test_unschedulable_waits_for_the_room_of_a_pod_that_ends() -> None:
+    ending = pod("p0", OLD, deletionTimestamp="2026-01-01T00:00:00Z")
+    observation = unschedulable()
+    assert judge(replace(observation, pods=[*observation.pods, ending]), TARGET).state == "waiting"
+
+
 @pytest.mark.parametrize(
     "observation",
     [
