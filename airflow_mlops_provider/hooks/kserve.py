@@ -114,11 +114,11 @@ class KServeHook:
                 _return_http_data_only=True,
                 _request_timeout=timeout_seconds,
             )
+            return answer.status, _text(answer.data)
         except ApiException as error:
             return error.status or 0, _text(error.body) or str(error.reason)
         except HTTPError as error:
             return 0, f"{type(error).__name__}: {error}"
-        return answer.status, _text(answer.data)
 
     def _ask(self, request: KubeRequest, subject: str) -> Any:
         """Send, try again what may pass, and return the JSON answer."""
