@@ -32,6 +32,7 @@ from git import Repo
 from git.exc import BadName, GitCommandError, InvalidGitRepositoryError
 
 from airflow_mlops_provider.bundles.duplicates import NameReader, Neighbour, find_duplicates, write_names
+from airflow_mlops_provider.bundles.preload import preload
 from airflow_mlops_provider.bundles.stubs import STUB_SUFFIX, Checkout, StubChanges, sync_stubs
 from airflow_mlops_provider.dag_factory.offer import Offer
 from airflow_mlops_provider.exceptions import Problem
@@ -86,6 +87,7 @@ class ModelGitDagBundle(GitDagBundle):
             self._exclude_stubs()
             self._update()
             self._write_stubs()
+        preload()
 
     def _update(self) -> None:
         super().refresh()
