@@ -20,6 +20,7 @@ from airflow_mlops_provider.exceptions import MLOpsProviderError
 if TYPE_CHECKING:
     from airflow_mlops_provider.declaration import EnvironmentModel
     from airflow_mlops_provider.declaration.batch_spec import BatchSpec
+    from airflow_mlops_provider.declaration.online_spec import OnlineSpec
 
 _DEFAULT = "default"
 #: A variable may hold what should have been a secret; its place is told instead.
@@ -60,6 +61,7 @@ def explain(model: EnvironmentModel) -> dict[str, Any]:
         "values": {field: {"value": value, "origin": _origin(field, model)} for field, value in values},
         "settings": dict(_leaves(model.settings.model_dump(by_alias=True, exclude_unset=True), "")),
         "jobs": {kind: _explain_job(model, kind, batch) for kind, batch in model.batch_jobs().items()},
+        "services": _explain_service(model, model.online) if model.online else {},
     }
 
 
@@ -72,12 +74,26 @@ def _explain_job(model: EnvironmentModel, kind: str, batch: BatchSpec) -> dict[s
     if model.settings.runner == "local":
         return outline
     pod = build_pod_preview(model, batch, kind=kind)
-    own = {*model.settings.env, *batch.env}
     for container in pod["spec"]["containers"]:
-        container["env"] = [
-            {**item, "value": _HIDDEN} if item["name"] in own and "value" in item else item for item in container["env"]
-        ]
+        _hide(container, {*model.settings.env, *batch.env})
     return {**outline, "pod": pod}
+
+
+def _explain_service(model: EnvironmentModel, online: OnlineSpec) -> dict[str, Any]:
+    """Return the outlines of the online DAG and of its probe, and the InferenceService."""
+    from airflow_mlops_provider.dag_factory.online_outline import build_online_outline, build_probe_outline
+    from airflow_mlops_provider.dag_factory.online_preview import build_service_preview
+
+    manifest = build_service_preview(model, online)
+    _hide(manifest["spec"]["predictor"]["model"], {*model.settings.env, *online.env})
+    probe = {"probe": {"dag": build_probe_outline(model, online.probe)}} if online.probe else {}
+    return {"online": {"dag": build_online_outline(model, online), "service": manifest}, **probe}
+
+
+def _hide(container: dict[str, Any], names: set[str]) -> None:
+    container["env"] = [
+        {**item, "value": _HIDDEN} if item["name"] in names and "value" in item else item for item in container["env"]
+    ]
 
 
 def _model_now(model: EnvironmentModel) -> dict[str, Any]:
@@ -137,7 +153,7 @@ def _as_text(explained: dict[str, Any]) -> str:
             "",
             f"What the platform says of {explained['environment']}:",
             *_table([(field, value, "") for field, value, _ in settings]),
-            *(line for job in explained["jobs"].values() for line in _job_as_text(job)),
+            *(line for part in ("jobs", "services") for dag in explained[part].values() for line in _dag_as_text(dag)),
         ]
     )
 
@@ -148,19 +164,21 @@ def _now_as_text(now: dict[str, Any]) -> str:
     return f"{now['uri']} (run {now['run_id']}, {now['digest']})"
 
 
-def _job_as_text(job: dict[str, Any]) -> Iterator[str]:
-    outline = job["dag"]
+def _dag_as_text(told: dict[str, Any]) -> Iterator[str]:
+    outline = told["dag"]
     yield from ("", f"DAG {outline['dag_id']}:", f"  starts   {outline['starts']}")
     for task in outline["tasks"]:
         times = f", {task['instances']} instances" if task["instances"] > 1 else ""
         after = f", after {', '.join(task['after'])}" if task["after"] else ""
         yield f"  task     {task['task_id']} ({task['operator']}{times}{after})"
-    yield f"  updates  asset {outline['reports']}"
-    if pod := job.get("pod"):
-        import yaml
+    if outline["reports"]:
+        yield f"  updates  asset {outline['reports']}"
+    for key, caption in (("pod", "Pod of the task score:"), ("service", "InferenceService that it deploys:")):
+        if key in told:
+            import yaml
 
-        text = yaml.safe_dump(pod, sort_keys=False, allow_unicode=True, width=1000)
-        yield from ("", "Pod of the task score:", *(f"  {line}" for line in text.splitlines()))
+            text = yaml.safe_dump(told[key], sort_keys=False, allow_unicode=True, width=1000)
+            yield from ("", caption, *(f"  {line}" for line in text.splitlines()))
 
 
 def _shown(value: Any) -> str:

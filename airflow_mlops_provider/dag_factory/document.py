@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from airflow_mlops_provider.dag_factory.outline import build_outline
 from airflow_mlops_provider.declaration.batch_spec import BatchSpec
 from airflow_mlops_provider.declaration.jobs import MAIN_JOB
@@ -23,7 +25,12 @@ def build_document(model: EnvironmentModel, batch: BatchSpec, kind: str = MAIN_J
         "Partitions": batch.partitions,
         "Updates the asset": f"`{outline['reports']}`",
     }
-    rows |= {_cell(name): f"<{url}>" for name, url in model.declaration.links.items()}
+    return render_document(model, rows)
+
+
+def render_document(model: EnvironmentModel, rows: Mapping[str, object]) -> str:
+    """Return the declaration's own text, then *rows* and the declared links as a table."""
+    rows = {**rows, **{_cell(name): f"<{url}>" for name, url in model.declaration.links.items()}}
     table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows.items())
     own = f"{model.doc.rstrip()}\n\n" if model.doc else ""
     return f"{own}| | |\n|---|---|\n{table}\n"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from airflow.sdk import DAG
 
     from airflow_mlops_provider.declaration.environment import Environments
+    from airflow_mlops_provider.declaration.online_spec import OnlineSpec
 
     _Loader = Callable[[Path], tuple[EnvironmentModel, ...]]
 
@@ -184,6 +185,22 @@ def _build(models: tuple[EnvironmentModel, ...]) -> dict[str, DAG]:
                 from airflow_mlops_provider.dag_factory.batch import build_batch_dag
 
                 dags[dag_id] = build_batch_dag(model, batch, kind)
+        if model.online is not None:
+            dags |= _build_online(model, model.online, wanted)
+    return dags
+
+
+def _build_online(model: EnvironmentModel, online: OnlineSpec, wanted: str | None) -> dict[str, DAG]:
+    dags: dict[str, DAG] = {}
+    dag_id, probe_id = model.dag_id("online"), model.dag_id("probe")
+    if wanted in (None, dag_id):
+        from airflow_mlops_provider.dag_factory.online import build_online_dag
+
+        dags[dag_id] = build_online_dag(model, online)
+    if online.probe is not None and wanted in (None, probe_id):
+        from airflow_mlops_provider.dag_factory.probe import build_probe_dag
+
+        dags[probe_id] = build_probe_dag(model, online, online.probe)
     return dags
 
 
