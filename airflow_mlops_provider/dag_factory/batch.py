@@ -15,6 +15,7 @@ from airflow.sdk import Asset, CronDataIntervalTimetable, Param
 
 from airflow_mlops_provider.dag_factory.document import build_document
 from airflow_mlops_provider.dag_factory.frame import FIRST_DAY, add_params, build_assets, open_dag
+from airflow_mlops_provider.dag_factory.notifiers import build_callbacks
 from airflow_mlops_provider.dag_factory.outline import DONE_TASK, RESOLVE_TASK, SCORE_TASK, asset_name, asset_of
 from airflow_mlops_provider.dag_factory.pod_arguments import build_pod_arguments, program_variables
 from airflow_mlops_provider.dag_factory.run_params import model_params
@@ -51,6 +52,7 @@ def build_batch_dag(model: EnvironmentModel, batch: BatchSpec, kind: str = MAIN_
         },
         start_date=start,
         catchup=batch.catchup,
+        **build_callbacks(model, batch.notify),
     )
     with dag:
         _add_tasks(model, batch, kind)

@@ -14,6 +14,7 @@ from airflow_mlops_provider.declaration.node import Path
 from airflow_mlops_provider.declaration.rules import (
     Violation,
     check_declared_image,
+    check_notify,
     check_resources,
     check_uri,
     check_variables,
@@ -43,6 +44,7 @@ def check_batch(batch: BatchSpec, environment: Environment, at: Path) -> Iterato
     if not commands_allowed(environment):
         yield from _check_no_command(batch, at)
     yield from check_variables(batch.env, environment, (*at, "env"))
+    yield from check_notify(batch.notify, environment, (*at, "notify"))
     if environment.runner == "kubernetes":
         yield from check_declared_image(batch.image, environment, at)
     elif batch.command is None and (batch.input is None or batch.output is None):

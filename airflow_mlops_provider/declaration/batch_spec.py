@@ -25,7 +25,7 @@ from airflow_mlops_provider.declaration.field_types import (
     refuse_together,
 )
 from airflow_mlops_provider.declaration.parameters import Parameter, ParameterName
-from airflow_mlops_provider.declaration.shared_spec import AssetUris, OptionalSchedule, OwnVariable, Resources
+from airflow_mlops_provider.declaration.shared_spec import AssetUris, Notify, OptionalSchedule, OwnVariable, Resources
 from airflow_mlops_provider.declaration.wording import choices
 
 _Wait = Annotated[Duration, duration_between(timedelta(milliseconds=1), timedelta(days=30))]
@@ -83,6 +83,7 @@ class BatchSpec(Strict):
         max_length=50,
         description="What whoever triggers a run may set; the program gets PARAM_<NAME>, templates params.<name>.",
     )
+    notify: Notify = Field(default_factory=Notify)
     pool: Line | None = Field(None, description="Airflow pool.")
     priority: int = Field(1, ge=1, le=1000, description="Airflow priority weight.")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, PrivateAttr, StringConstraints, model_validator
 
 from airflow_mlops_provider.declaration.field_types import (
     Cpu,
@@ -28,7 +28,9 @@ from airflow_mlops_provider.declaration.field_types import (
     refuse_together,
 )
 from airflow_mlops_provider.declaration.model import ApiVersion, ModelDeclaration
+from airflow_mlops_provider.declaration.notifier import DefinedNotifier, Notifier
 from airflow_mlops_provider.declaration.selector import ModelSelector, OnAmbiguous
+from airflow_mlops_provider.declaration.shared_spec import Notify
 from airflow_mlops_provider.declaration.wording import choices
 
 _WAYS = ("run_tag", "latest_run", "alias", "version")
@@ -193,8 +195,26 @@ class Environment(Strict):
     )
     deferrable: bool | None = Field(None, description="Wait in the triggerer. Default: what Airflow is configured for.")
     allow: Allow = Field(default_factory=Allow)
+    notify: Notify = Field(default_factory=Notify)
     ephemeral: bool = Field(False, description="Every other branch gets its own copy of this environment.")
     ttl: Duration | None = Field(None, description="How long an ephemeral copy lives.")
+
+    _notifiers: Mapping[str, DefinedNotifier] = PrivateAttr(default_factory=dict)
+
+    def define(self, *, notifiers: Mapping[str, DefinedNotifier]) -> None:
+        """Take what the file defines for all of its environments; for the loader alone."""
+        self._notifiers = notifiers
+
+    def notifiers_for(self, notify: Notify) -> dict[str, tuple[DefinedNotifier, ...]]:
+        """Return who is told: ``{"on_failure": (…), "on_success": (…)}``.
+
+        :param notify: of a declaration; where it says nothing, the environment decides.
+        """
+        chosen = {
+            "on_failure": self.notify.on_failure if notify.on_failure is None else notify.on_failure,
+            "on_success": self.notify.on_success if notify.on_success is None else notify.on_success,
+        }
+        return {event: tuple(self._notifiers[name] for name in names or ()) for event, names in chosen.items()}
 
     @model_validator(mode="after")
     def _check_together(self) -> Environment:
@@ -217,6 +237,9 @@ class EnvironmentsFile(Strict):
     api_version: ApiVersion = Field(alias="apiVersion", description="mlops/v1")
     environments: Mapping[Slug, Environment] = Field(
         min_length=1, description="Every place where models may run, by name."
+    )
+    notifiers: Mapping[Slug, Notifier] = Field(
+        default_factory=dict, description="What tells somebody how a run ended, by name."
     )
 
 

@@ -6,6 +6,7 @@ Decides what one value may look like. How fields depend on one another is left t
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Annotated, Any, LiteralString
 
@@ -14,6 +15,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    JsonValue,
     StringConstraints,
     WithJsonSchema,
     model_validator,
@@ -147,6 +149,13 @@ def _whole_number_to_text(value: object) -> object:
     return f"{value}" if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _lists_not_tuples(value: object) -> object:
+    """Return the value as JSON knows it; what is read from YAML holds tuples."""
+    if isinstance(value, Mapping):
+        return {key: _lists_not_tuples(item) for key, item in value.items()}
+    return [_lists_not_tuples(item) for item in value] if isinstance(value, tuple | list) else value
+
+
 def _check_cpu(value: str) -> str:
     quantity.cpu_millicores(value)
     return value
@@ -211,6 +220,8 @@ AssetUri = Annotated[Line, AfterValidator(_check_asset_uri)]
 #: Where a reader may go; shown as a link.
 Link = Annotated[Line, AfterValidator(_check_link), json_schema_of(_LINK)]
 Image = Annotated[Line, AfterValidator(_check_image), json_schema_of(_IMAGE)]
+#: A mapping of whatever JSON can say.
+JsonObject = Annotated[Mapping[Line, JsonValue], BeforeValidator(_lists_not_tuples)]
 #: ``7`` and ``"7"`` name the same version.
 Version = Annotated[
     Line,

@@ -16,6 +16,7 @@ from typing import TypeAlias
 from pydantic import ValidationError
 
 from airflow_mlops_provider.declaration.batch_spec import BatchSpec
+from airflow_mlops_provider.declaration.definitions import bind_definitions
 from airflow_mlops_provider.declaration.environment import Environment, Environments, EnvironmentsFile
 from airflow_mlops_provider.declaration.jobs import batch_jobs, job_path, read_reference
 from airflow_mlops_provider.declaration.model import ModelDeclaration, ModelFile
@@ -165,7 +166,10 @@ def load_environments(path: str | Path) -> Environments:
     try:
         file = EnvironmentsFile.model_validate(document.root.plain())
     except ValidationError as error:
-        problems += schema_problems(error, document.root, EnvironmentsFile)
+        raise DeclarationError(
+            in_order([*problems, *schema_problems(error, document.root, EnvironmentsFile)])
+        ) from None
+    problems += bind_definitions(file, document.root)
     if problems:
         raise DeclarationError(in_order(problems))
     return Environments(str(path), file.environments)

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
 from airflow_mlops_provider.declaration.field_types import (
     DnsLabel,
     Duration,
     Image,
-    Line,
+    JsonObject,
     Link,
     Slug,
     Strict,
@@ -45,13 +45,6 @@ class Canary(Strict):
     )
 
 
-def _lists_not_tuples(value: object) -> object:
-    """Return the value as JSON knows it; what is read from YAML holds tuples."""
-    if isinstance(value, Mapping):
-        return {key: _lists_not_tuples(item) for key, item in value.items()}
-    return [_lists_not_tuples(item) for item in value] if isinstance(value, tuple | list) else value
-
-
 class _SmokeTest(Strict):
     max_latency: Annotated[Duration, duration_between(timedelta(milliseconds=1), timedelta(minutes=10))] | None = Field(
         None, description="A slower answer is a failure."
@@ -71,7 +64,7 @@ class RequestTest(_SmokeTest):
     """The request stands in the declaration."""
 
     source: Literal["request"] = Field("request", alias="from", description="Where the request comes from.")
-    request: Annotated[Mapping[Line, JsonValue], BeforeValidator(_lists_not_tuples)] = Field(
+    request: JsonObject = Field(
         min_length=1, description="Body of the request, in the words of the service's protocol."
     )
 

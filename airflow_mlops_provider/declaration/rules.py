@@ -136,7 +136,7 @@ def check_listed(name: str, allowed: tuple[str, ...], path: Path, rule: str) -> 
 def check_notify(notify: Notify, environment: Environment, path: Path) -> Iterator[Violation]:
     """Yield the notifiers that may not be used here."""
     for field in ("on_failure", "on_success"):
-        for index, name in enumerate(getattr(notify, field)):
+        for index, name in enumerate(getattr(notify, field) or ()):
             yield from check_listed(name, environment.allow.notifiers, (*path, field, index), "notifiers")
 
 

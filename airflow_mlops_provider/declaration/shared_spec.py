@@ -78,11 +78,11 @@ AssetUris = Annotated[
 
 
 class Notify(Strict):
-    """Who is told how a run ended."""
+    """Who is told how a run ended, by names that the platform's file defines under notifiers."""
 
-    on_failure: tuple[Slug, ...] = Field(
-        (), max_length=10, description="Notifiers of the environment that a failed run calls."
+    on_failure: tuple[Slug, ...] | None = Field(
+        None, max_length=10, description="Called by a failed run. Default: what the environment says."
     )
-    on_success: tuple[Slug, ...] = Field(
-        (), max_length=10, description="Notifiers of the environment that a successful run calls."
+    on_success: tuple[Slug, ...] | None = Field(
+        None, max_length=10, description="Called by a successful run. Default: what the environment says."
     )

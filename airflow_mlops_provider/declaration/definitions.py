@@ -1,0 +1,59 @@
+"""What the platform defines once for all environments of its file, and each environment names.
+
+Decides that a name which nobody defined is a mistake, and hands every environment the definitions of its file. No I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from airflow_mlops_provider.declaration.environment import Environment, EnvironmentsFile
+from airflow_mlops_provider.declaration.node import MappingNode, Path, find_value
+from airflow_mlops_provider.declaration.notifier import DefinedNotifier
+from airflow_mlops_provider.declaration.problems import problem_at
+from airflow_mlops_provider.declaration.wording import advice, quoted
+from airflow_mlops_provider.exceptions import Problem
+
+
+def bind_definitions(file: EnvironmentsFile, root: MappingNode) -> list[Problem]:
+    """Give each environment the definitions that it names, and return a problem for each that does not exist.
+
+    :param root: the document that the file was read from.
+    """
+    notifiers = {name: _placed(name, file, root) for name in file.notifiers}
+    for environment in file.environments.values():
+        environment.define(notifiers=notifiers)
+    return [
+        problem_at(find_value(root, path), f"{quoted(name)} is not defined under {kind}; {advice(name, known)}")
+        for path, name, kind, known in _references(file)
+        if name not in known
+    ]
+
+
+def _placed(name: str, file: EnvironmentsFile, root: MappingNode) -> DefinedNotifier:
+    definition, place = file.notifiers[name], find_value(root, ("notifiers", name, "class"))
+    return DefinedNotifier(
+        name=name,
+        class_path=definition.class_path,
+        arguments=definition.arguments,
+        file=place.file,
+        line=place.line,
+        column=place.column,
+    )
+
+
+def _references(file: EnvironmentsFile) -> Iterator[tuple[Path, str, str, Collection[str]]]:
+    """Yield every name with its path, and what it may be."""
+    for name, environment in file.environments.items():
+        at = ("environments", name)
+        for field, names in _notifiers_of(environment).items():
+            for index, notifier in enumerate(names):
+                yield (*at, *field, index), notifier, "notifiers", list(file.notifiers)
+
+
+def _notifiers_of(environment: Environment) -> dict[tuple[str, str], tuple[str, ...]]:
+    return {
+        ("allow", "notifiers"): environment.allow.notifiers,
+        ("notify", "on_failure"): environment.notify.on_failure or (),
+        ("notify", "on_success"): environment.notify.on_success or (),
+    }
