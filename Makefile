@@ -43,7 +43,7 @@ unit: .venv/.synced ## Unit tests only
 integration: .venv/.synced ## Tests with real MLflow, Git and Airflow
 	@$(BIN)/pytest tests/integration
 
-cluster: .venv/.synced ## Bring up the development cluster, or adopt the one that is up
+cluster: .venv/.synced ## Bring up the development cluster with KServe, or adopt the one that is up
 	@$(BIN)/python -m devcluster up
 
 cluster-down: .venv/.synced ## Take it down and leave nothing behind

@@ -52,6 +52,9 @@ def ensure(cache: Path) -> Binaries:
 
     :raises MissingRequirementError: without a Go that is new enough.
     """
+    for module in (KSERVE, KUBERNETES):  # the newer Go first: better said before ten minutes of building than after
+        if not module.entry(cache).is_dir():
+            module.require_go()
     return Binaries(KUBERNETES.ensure(cache), KSERVE.ensure(cache))
 
 

@@ -86,22 +86,27 @@ class GoModule:
         target = self.entry(cache)
         if target.is_dir():
             return target
-        go = self._require_go()
+        go = self.require_go()
         with exclusive(cache / f"{self.directory.name}.lock"):
             if not target.is_dir():
                 self._build(go, target)
         return target
 
-    def _require_go(self) -> str:
+    def require_go(self) -> str:
+        """Find a Go that can build this module.
+
+        :raises MissingRequirementError: without one.
+        """
         needed = f"Go {'.'.join(map(str, self.minimum_go))} or newer is needed once, to build {self.title}"
         go = find_program("go") or shutil.which("/usr/local/go/bin/go")
         if go is None:
             raise MissingRequirementError(f"{needed}: install it and put go on PATH")
         # Asked where it will build: a Go that fetches the toolchain which go.mod asks for is new enough.
-        version = _run_go(go, self.directory, "env", "GOVERSION").stdout
-        numbers = re.match(r"go(\d+)\.(\d+)", version)
+        asked = _run_go(go, self.directory, "env", "GOVERSION")
+        numbers = re.match(r"go(\d+)\.(\d+)", asked.stdout)
         if numbers is None or (int(numbers[1]), int(numbers[2])) < self.minimum_go:
-            raise MissingRequirementError(f"{needed}; {go} is {version.strip() or 'unusable'}")
+            reason = (asked.stdout.strip() or asked.stderr.strip() or "unusable").splitlines()[-1]
+            raise MissingRequirementError(f"{needed}; {go} says: {reason}")
         return go
 
     def _build(self, go: str, target: Path) -> None:

@@ -60,7 +60,12 @@ def start(layout: Layout, service: Service) -> int:
 
 
 def start_again(layout: Layout, name: str) -> int:
-    """Start a service that has ended as it was started before, so that a test can put an end to its outage."""
+    """Start a service that was killed as it was started before, so that a test can put an end to its outage.
+
+    It waits for the killed one to be gone: that one's ports would end the new one at once.
+    """
+    while running_pid(layout, name) is not None:
+        time.sleep(_POLL_SECONDS)
     record = json.loads((layout.pids / name).read_text())
     return start(layout, Service(name, tuple(record["argv"]), record["env"]))
 

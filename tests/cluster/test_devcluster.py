@@ -9,6 +9,7 @@ import contextlib
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ from devcluster.api import ApiClient, ApiError
 from devcluster.cluster import services
 from devcluster.containers import BUSYBOX_IMAGE
 from devcluster.layout import Layout
-from devcluster.processes import find_pids, running_pid
+from devcluster.processes import find_pids, running_pid, start_again
 
 ROOT = Path(__file__).parents[2]
 
@@ -243,6 +244,13 @@ def test_life_of_a_cluster_from_two_ups_at_once_to_nothing_left(own_instance: La
     first = _pids(layout)
     assert sorted(find_pids(layout)) == sorted(pid for pid in first.values() if pid)
 
+    os.kill(first["kserve-manager"] or 0, 9)
+    without = _devcluster("status", **environ)
+    assert re.search(r"^kserve-manager +not running$", without.stdout, re.MULTILINE), without.stdout
+    assert without.returncode == 1
+    start_again(layout, "kserve-manager")
+    _until(lambda: _devcluster("status", **environ).returncode == 0)
+
     api = ApiClient(layout)
     api.json("/api/v1/namespaces/default/pods", method="POST", body=_pod("long", "sleep 100000"))
     _until(lambda: api.json("/api/v1/namespaces/default/pods/long")["status"]["phase"] == "Running")
@@ -309,7 +317,7 @@ def test_foreign_kubeconfig_that_does_not_answer_is_one_line(tmp_path: Path, clu
     [
         (
             "which = shutil.which; shutil.which = lambda n, *a, **k: None if n.endswith('go') else which(n, *a, **k)",
-            "Go 1.24 or newer is needed",
+            "Go 1.25 or newer is needed",
         ),
         ("os.geteuid = lambda: 1000", "needs root"),
     ],
