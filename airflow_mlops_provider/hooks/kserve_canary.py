@@ -24,7 +24,11 @@ from airflow_mlops_provider.manifests.canary_mode import (
     read_controller_version,
     read_mode_annotation,
 )
-from airflow_mlops_provider.manifests.inference_service_seal import ENVIRONMENT_LABEL, read_spec_hash
+from airflow_mlops_provider.manifests.inference_service_seal import (
+    ENVIRONMENT_LABEL,
+    compute_spec_hash,
+    read_spec_hash,
+)
 
 Say = Callable[[str], None]
 Remember = Callable[[DeployPlan], None]
@@ -106,6 +110,10 @@ class Way(Protocol):
         """Bring the candidate up beside *live*, the stable service."""
         ...
 
+    def adopt(self, live: Mapping[str, Any], lineage: Mapping[str, str]) -> DeployPlan | None:
+        """Return the plan of a candidate that is there already, with the very same spec; None where there is none."""
+        ...
+
     def shift(self, percent: int) -> None:
         """Give the candidate its share of the traffic, and wait until it has it."""
         ...
@@ -156,6 +164,12 @@ class MirrorWay:
         else:
             self._say(f"{self._reference}: it was the candidate with {served_model(found)}; replaced")
         return plan
+
+    def adopt(self, live: Mapping[str, Any], lineage: Mapping[str, str]) -> DeployPlan | None:
+        found = self.find()
+        if found is None or read_spec_hash(found) != compute_spec_hash(self.manifest):
+            return None
+        return apply_plan(self.hook, self.manifest, lineage, dry_run=True)
 
     def shift(self, percent: int) -> None:
         """Do nothing: there is no traffic to divide."""

@@ -27,7 +27,12 @@ from airflow_mlops_provider.manifests.canary_candidate import (
     with_percent,
     without_canary,
 )
-from airflow_mlops_provider.manifests.inference_service_seal import asked_before, read_spec_hash, seal
+from airflow_mlops_provider.manifests.inference_service_seal import (
+    asked_before,
+    compute_spec_hash,
+    read_spec_hash,
+    seal,
+)
 from airflow_mlops_provider.manifests.rollout import Observation, Target
 
 _ROUTE: Final = "/apis/gateway.networking.k8s.io/v1/namespaces/{}/httproutes/{}"
@@ -55,32 +60,37 @@ class PercentWay:
 
     def begin(self, live: Mapping[str, Any], lineage: Mapping[str, str], remember: Remember) -> DeployPlan:
         """Apply the new version with its first share of the traffic, or go on with one that an earlier try applied."""
-        sealed, spec_hash = seal(self._manifest, lineage)
-        adopted = self._candidate_hash(live) == spec_hash
-        plan = DeployPlan(
+        plan = self.adopt(live, lineage)
+        if plan is not None:
+            self._say(f"{self.reference}: an earlier try applied the very same candidate; going on with it")
+            asked = self._with_share(asked_before(live) or {}, self._first)
+        else:
+            plan = self._plan(live, adopted=False)
+            remember(plan)
+            asked = self._combine(plan.former or {}, seal(self._manifest, lineage)[0])
+            self._say(f"{self.reference}: the new version is applied with {self._first} per cent of the traffic")
+        applied = self._apply(asked)
+        return replace(plan, target={**plan.target, "generation": applied["metadata"].get("generation", 0)})
+
+    def adopt(self, live: Mapping[str, Any], lineage: Mapping[str, str]) -> DeployPlan | None:
+        same = self._candidate_hash(live) == compute_spec_hash(self._manifest)
+        return self._plan(live, adopted=True) if same else None
+
+    def _plan(self, live: Mapping[str, Any], *, adopted: bool) -> DeployPlan:
+        target = Target(
+            name=self.reference.name,
+            namespace=self.reference.namespace,
+            uid=live["metadata"]["uid"],
+            spec_hash=compute_spec_hash(self._manifest),
+            generation=live["metadata"].get("generation", 0),
+        )
+        return DeployPlan(
             reference=self.reference.to_dict(),
-            target=asdict(
-                Target(
-                    name=self.reference.name,
-                    namespace=self.reference.namespace,
-                    uid=live["metadata"]["uid"],
-                    spec_hash=spec_hash,
-                    generation=live["metadata"].get("generation", 0),
-                )
-            ),
+            target=asdict(target),
             created=False,
             changed=not adopted,
             former=self._former(live, adopted=adopted),
         )
-        if adopted:
-            self._say(f"{self.reference}: an earlier try applied the very same candidate; going on with it")
-            asked = self._with_share(asked_before(live) or {}, self._first)
-        else:
-            remember(plan)
-            asked = self._combine(plan.former or {}, sealed)
-            self._say(f"{self.reference}: the new version is applied with {self._first} per cent of the traffic")
-        applied = self._apply(asked)
-        return replace(plan, target={**plan.target, "generation": applied["metadata"].get("generation", 0)})
 
     def shift(self, percent: int) -> None:
         """Give the new version its share, and wait until it has it.

@@ -38,6 +38,8 @@ _NO_POD_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 1.0
 #: How the API server begins its own answer where a pod does not take the connection, or breaks it off.
 _UNREACHABLE: Final = ("error trying to reach service", "no endpoints available", "proxy error")
+#: How the hooks report an answer that broke off in its middle (urllib3, aiohttp).
+_BROKEN_OFF: Final = ("ProtocolError: ('Connection broken", "IncompleteRead", "ClientPayloadError")
 
 
 @dataclass(frozen=True)
@@ -223,10 +225,11 @@ class _Side:
             call = Call(ask_pod(pod, "POST", path, probe["body"]), ANSWER_SECONDS)
             reply = yield from self._outage.ask(call, name)
             said = _own_words(reply)
-            if said is None:
+            if said is None and not _is_broken_off(reply):
                 return _read(name, reply)
-            _raise_refusal(reply, name, said)
-            problem, self._pods = f"{name}: {said}", []
+            if said is not None:
+                _raise_refusal(reply, name, said)
+            problem, self._pods = f"{name}: {said or f'its answer broke off ({reply.body[:200]})'}", []
         return Reading(0.0, problem)
 
     def _find_pod(self) -> _Talk[Mapping[str, Any] | None]:
@@ -266,11 +269,15 @@ def _read(name: str, reply: Reply) -> Reading:
 def _is_outage(reply: Reply, call: Call) -> bool:
     """Whether nobody answered, or the API server only for itself."""
     if reply.status == 0:
-        # A request that took all of its time was with the pod.
-        return reply.seconds < 0.9 * call.timeout_seconds
+        # A request that took all of its time, or that was being answered, was with the pod.
+        return reply.seconds < 0.9 * call.timeout_seconds and not _is_broken_off(reply)
     said = _own_words(reply)
     away = reply.status == 429 or reply.status >= 500
     return away and said is not None and not any(text in said for text in _UNREACHABLE)
+
+
+def _is_broken_off(reply: Reply) -> bool:
+    return reply.status == 0 and reply.body.startswith(_BROKEN_OFF)
 
 
 def _own_words(reply: Reply) -> str | None:
