@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,43 +29,80 @@ MODEL = {
 }
 
 
+class KubeApi:
+    """An API server that gives fixed answers, and notes what it was asked.
+
+    :param answers: ``"GET /path"`` → status and body; anything else is answered as *otherwise* says.
+    """
+
+    def __init__(self, directory: Path, answers: dict[str, tuple[int, Any]], otherwise: int) -> None:
+        self.asked: list[str] = []
+        self.bodies: list[Any] = []
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def _answer(self) -> None:
+                asked = f"{self.command} {self.path.partition('?')[0]}"
+                api.asked.append(asked)
+                sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                api.bodies.append(json.loads(sent) if sent else None)
+                status, body = answers.get(asked, (otherwise, {}))
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(json.dumps(body).encode())
+
+            do_GET = do_POST = do_DELETE = do_PATCH = _answer  # noqa: N815 - the names that BaseHTTPRequestHandler calls
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.kubeconfig = directory / "kubeconfig"
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "here",
+            "clusters": [{"name": "here", "cluster": {"server": f"http://127.0.0.1:{self.server.server_port}"}}],
+            "users": [{"name": "here", "user": {}}],
+            "contexts": [{"name": "here", "context": {"cluster": "here", "user": "here"}}],
+        }
+        self.kubeconfig.write_text(yaml.safe_dump(config))
+
+    def connect(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Make it the API server of the connection ``k8s_prod``; nothing listens at ``mlflow_prod``."""
+        kubernetes = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(self.kubeconfig)}}
+        mlflow = {"conn_type": "mlflow", "host": "http://127.0.0.1:9", "extra": {"total_seconds": 0.2}}
+        for name, connection in {"K8S_PROD": kubernetes, "MLFLOW_PROD": mlflow}.items():
+            monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(connection))
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
 @pytest.fixture
 def api_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """What the Kubernetes API server of the connection ``k8s_prod`` is asked; it refuses everything."""
-    seen: list[str] = []
+    api = KubeApi(tmp_path, {}, 403)
+    api.connect(monkeypatch)
+    yield api.asked
+    api.close()
 
-    class Handler(BaseHTTPRequestHandler):
-        def _note(self) -> None:
-            seen.append(f"{self.command} {self.path.partition('?')[0]}")
-            self.send_response(403)
-            self.end_headers()
 
-        do_GET = do_POST = do_DELETE = do_PATCH = _note  # noqa: N815 - the names that BaseHTTPRequestHandler calls
+@pytest.fixture
+def kube_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, Any]], KubeApi]]:
+    """Start the API server of the connection ``k8s_prod`` with the answers that a test gives; the rest is not found."""
+    started: list[KubeApi] = []
 
-        def log_message(self, *_: Any) -> None:
-            pass
+    def start(answers: dict[str, tuple[int, Any]]) -> KubeApi:
+        started.append(KubeApi(tmp_path, answers, 404))
+        started[-1].connect(monkeypatch)
+        return started[-1]
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "here",
-        "clusters": [{"name": "here", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
-        "users": [{"name": "here", "user": {}}],
-        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "here"}}],
-    }
-    kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(yaml.safe_dump(config))
-    kubernetes = {"conn_type": "kubernetes", "extra": {"kube_config_path": str(kubeconfig)}}
-    for name, connection in {
-        "K8S_PROD": kubernetes,
-        "MLFLOW_PROD": {"conn_type": "mlflow", "host": "http://127.0.0.1:9"},
-    }.items():
-        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(connection))
-    yield seen
-    server.shutdown()
-    server.server_close()
+    yield start
+    for api in started:
+        api.close()
 
 
 def build_context() -> dict[str, Any]:
