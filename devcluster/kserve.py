@@ -47,7 +47,7 @@ _WEBHOOK_SERVICE = re.compile(
     re.MULTILINE,
 )
 _QUANTITIES = {"cpuRequest": "100m", "cpuLimit": "1", "memoryRequest": "100Mi", "memoryLimit": "1Gi"}
-_TIMEOUT_SECONDS = 3.0
+_TIMEOUT_SECONDS = 10.0
 _ESTABLISH_SECONDS = 60.0
 
 
