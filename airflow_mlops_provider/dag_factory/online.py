@@ -9,12 +9,12 @@ the asset that says so. Parsing does no network, no Connection, no clock, and lo
 from __future__ import annotations
 
 from datetime import timedelta
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, CronTriggerTimetable, TriggerRule
 
 from airflow_mlops_provider.dag_factory.frame import add_params, build_assets, open_dag
+from airflow_mlops_provider.dag_factory.notifiers import build_callbacks
 from airflow_mlops_provider.dag_factory.online_arguments import (
     build_canary_arguments,
     build_gitops_arguments,
@@ -57,6 +57,7 @@ def build_online_dag(model: EnvironmentModel, online: OnlineSpec) -> DAG:
         document=build_online_document(model, online),
         default_args=_RETRIES,
         max_active_runs=1,  # two deployments of one service at a time would each undo the other
+        **build_callbacks(model, online.notify),
     )
     with dag:
         _add_tasks(model, online)
@@ -80,7 +81,11 @@ def _add_tasks(model: EnvironmentModel, online: OnlineSpec) -> None:
 
     mlflow: dict[str, Any] = {"mlflow_conn_id": model.settings.connections.mlflow}
     resolve = MLflowResolveModelOperator(
-        task_id=RESOLVE_TASK, model=model.selector().to_dict(), use_run_params=True, **mlflow
+        task_id=RESOLVE_TASK,
+        model=model.selector().to_dict(),
+        environment=model.environment,
+        use_run_params=True,
+        **mlflow,
     )
     resolved: Any = resolve.output
     commit = _commit(model, online, resolved) if deploys_by_commit(model) else None
@@ -109,12 +114,12 @@ def _add_tasks(model: EnvironmentModel, online: OnlineSpec) -> None:
 
 
 def _deploy(model: EnvironmentModel, online: OnlineSpec, resolved: Any) -> BaseOperator:
-    kserve: Any = import_module("airflow_mlops_provider.operators.kserve")
+    from airflow_mlops_provider.operators.kserve import KServeCanaryOperator, KServeDeployOperator
+
     arguments = {**_deploying(model, online, resolved), "task_id": DEPLOY_TASK}
-    operator: type[BaseOperator] = kserve.KServeDeployOperator
-    if online.canary is not None:
-        operator = kserve.KServeCanaryOperator
-    return operator(**arguments, **build_canary_arguments(online))
+    if online.canary is None:
+        return KServeDeployOperator(**arguments)
+    return KServeCanaryOperator(**arguments, **build_canary_arguments(online))
 
 
 def _deploying(model: EnvironmentModel, online: OnlineSpec, resolved: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import Asset, DeltaTriggerTimetable
 
 from airflow_mlops_provider.dag_factory.frame import open_dag
+from airflow_mlops_provider.dag_factory.notifiers import build_callbacks
 from airflow_mlops_provider.dag_factory.online_arguments import build_place, smoke_test
 from airflow_mlops_provider.dag_factory.online_document import build_probe_document
 from airflow_mlops_provider.dag_factory.online_outline import PROBE_TASK, endpoint_asset
@@ -37,6 +38,8 @@ def build_probe_dag(model: EnvironmentModel, online: OnlineSpec, probe: Probe) -
         document=build_probe_document(model, online, probe),
         default_args={**_RETRIES, "execution_timeout": probe.every},
         max_active_runs=1,
+        # Who is told when a deployment has succeeded need not hear every few minutes that the service is there.
+        **build_callbacks(model, online.notify.model_copy(update={"on_success": ()})),
     )
     with dag:
         ProbeEndpointOperator(

@@ -46,7 +46,7 @@ def run(road: Road, dag_id: str, conf: dict[str, Any] | None = None) -> str:
     run_id = road.airflow.trigger(dag_id, conf=conf)
     state = road.airflow.wait_for_run(dag_id, run_id, timeout_seconds=240)["state"]
     if state != "success":
-        tasks = road.airflow.task_instances(dag_id, run_id)
+        tasks = [task for task in road.airflow.task_instances(dag_id, run_id) if task["try_number"]]
         logs = [line for task in tasks for line in road.airflow.logs(dag_id, run_id, task["task_id"])]
         pytest.fail(f"{dag_id} ended {state}\n" + "\n".join(logs))
     return run_id

@@ -19,7 +19,6 @@ from airflow_mlops_provider.dag_factory.online_arguments import service_name
 from airflow_mlops_provider.dag_factory.online_outline import build_online_outline, build_probe_outline
 from airflow_mlops_provider.declaration import EnvironmentModel, load_declaration, load_environments
 from airflow_mlops_provider.exceptions import DeclarationError
-from airflow_mlops_provider.operators import kserve
 
 ENVIRONMENTS = """
 apiVersion: mlops/v1
@@ -92,6 +91,12 @@ def test_online_model_becomes_two_dags_in_line(repository: Path) -> None:
     assert [asset.name for asset in online.get_task("record").outlets] == ["prod.churn.endpoint"]
 
 
+def test_resolve_obeys_the_rules_of_its_environment(repository: Path) -> None:
+    task = build(repository)["prod.churn.online"].get_task("resolve")
+    assert task.model == {"experiment": "/churn/gbm", "run_tag": {"stage": "prod"}}
+    assert (task.mlflow_conn_id, task.environment, task.use_run_params) == ("mlflow_prod", "prod", True)
+
+
 def test_deploy_carries_what_declaration_and_environment_say(repository: Path) -> None:
     task = build(repository)["prod.churn.online"].get_task("deploy")
     assert task.task_type == "KServeDeployOperator"
@@ -137,7 +142,6 @@ def test_without_a_smoke_test_the_input_example_is_asked_for(repository: Path) -
     assert build(repository, text)["prod.churn.online"].get_task("deploy").smoke_test == {"from": "input_example"}
 
 
-@pytest.mark.skipif(not hasattr(kserve, "KServeCanaryOperator"), reason="the canary operator is not there yet")
 def test_canary_takes_the_place_of_deploy(repository: Path) -> None:
     text = CHURN.replace("probe: {every: 10m}", "canary: {steps: [10, 50], bake: 20m}")
     task = build(repository, text)["prod.churn.online"].get_task("deploy")
@@ -225,6 +229,20 @@ def test_probe_has_a_dag_of_its_own(repository: Path) -> None:
     assert (task.model, task.retries) == (None, 1)
     text = CHURN.replace("probe: {every: 10m}", "")
     assert list(build(repository, text)) == ["prod.churn.online"]
+
+
+def test_a_failed_deployment_and_a_failed_probe_are_told(repository: Path) -> None:
+    told = """
+notifiers:
+  mail: {class: airflow.providers.smtp.notifications.smtp.SmtpNotifier, arguments: {to: ops@example.com}}
+"""
+    environments = ENVIRONMENTS.replace("allow: {images", "allow: {notifiers: [mail], images") + told
+    (repository / "environments.yaml").write_text(environments)
+    text = CHURN.replace("probe:", "notify: {on_failure: [mail], on_success: [mail]}\n  probe:")
+    online, probe = build(repository, text).values()
+    assert [item.to for item in online.on_failure_callback] == ["ops@example.com"]
+    assert len(online.on_success_callback) == len(probe.on_failure_callback) == 1
+    assert not probe.has_on_success_callback
 
 
 def test_environment_without_a_namespace_serves_nothing(repository: Path) -> None:
