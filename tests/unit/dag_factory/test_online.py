@@ -93,7 +93,7 @@ def test_online_model_becomes_two_dags_in_line(repository: Path) -> None:
 
 def test_resolve_obeys_the_rules_of_its_environment(repository: Path) -> None:
     task = build(repository)["prod.churn.online"].get_task("resolve")
-    assert task.model == {"experiment": "/churn/gbm", "run_tag": {"stage": "prod"}}
+    assert task.model == {"experiment": "/churn/gbm", "run_tag": {"stage": "prod"}, "on_ambiguous": "latest"}
     assert (task.mlflow_conn_id, task.environment, task.use_run_params) == ("mlflow_prod", "prod", True)
 
 
