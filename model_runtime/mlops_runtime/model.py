@@ -28,6 +28,9 @@ from mlops_runtime.errors import (
 )
 
 _MLMODEL = "MLmodel"
+#: mlflow-skinny stands in for mlflow; scikit-learn imports the others only where they happen to be installed.
+_NOT_COMPARED = ("mlflow", "pytest", "rich")
+_STAND_INS = {"xgboost": "xgboost-cpu"}
 _REMOTE_SCHEMES = ("models:", "runs:", "mlflow-artifacts:")
 _MLFLOW_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -160,15 +163,19 @@ def list_mismatches(directory: Path) -> list[str]:
     differences = []
     for line in lines:
         name, separator, wanted = line.partition(";")[0].strip().partition("==")
-        if not separator or name == "mlflow":  # mlflow-skinny stands in for it
+        if not separator or name in _NOT_COMPARED:
             continue
-        try:
-            installed = importlib.metadata.version(name.partition("[")[0])
-        except importlib.metadata.PackageNotFoundError:
-            installed = "absent"
+        installed = _installed_version(name.partition("[")[0])
         if installed != wanted:
             differences.append(f"{name} {wanted} (installed: {installed})")
     return differences
+
+
+def _installed_version(name: str) -> str:
+    for distribution in (name, _STAND_INS.get(name, name)):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(distribution)
+    return "absent"
 
 
 @contextlib.contextmanager

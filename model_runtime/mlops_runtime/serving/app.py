@@ -91,7 +91,10 @@ class Endpoints:
         """KServe's v1."""
         name = self._named(request)
         headers = dict(request.headers)
-        body, attributes = self._dataplane.decode(await request.body(), headers)
+        try:
+            body, attributes = self._dataplane.decode(await request.body(), headers)
+        except InvalidInput as problem:
+            raise InputError(f"request: is no JSON and no CloudEvent: {problem}") from problem
         if isinstance(body, bytes):  # a content type that the SDK leaves alone, such as one with a charset
             _refuse_other_types(request)
             body = _parse_json(body)

@@ -43,6 +43,6 @@ def configure_logging() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def log(event: str, severity: int = logging.INFO, **fields: object) -> None:
-    """Write one line."""
-    logging.getLogger(LOGGER_NAME).log(severity, event, extra={FIELDS: fields})
+def log(event: str, severity: int = logging.INFO, problem: BaseException | None = None, **fields: object) -> None:
+    """Write one line, with the traceback of a problem if there is one."""
+    logging.getLogger(LOGGER_NAME).log(severity, event, exc_info=problem, extra={FIELDS: fields})

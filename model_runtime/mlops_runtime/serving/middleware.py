@@ -68,7 +68,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send_with_headers)
         except Exception as problem:
             note.reason = note.reason or type(problem).__name__
-            logging.getLogger(__name__).exception("a request failed: %s", note.request_id)
+            log("the server failed", logging.ERROR, problem, request_id=note.request_id, path=scope["path"])
             if status:
                 raise
             await _send_internal_error(send_with_headers, note)
@@ -85,7 +85,7 @@ class RequestMiddleware:
             metrics.count(note, status, seconds)
         elif status < 400:
             return
-        fields: dict[str, object] = {
+        fields: dict[str, Any] = {
             "request_id": note.request_id, "model": note.model, "protocol": note.protocol, "method": scope["method"],
             "path": scope["path"], "rows": note.rows, "ms": round(seconds * 1000, 3), "status": status,
         }  # fmt: skip

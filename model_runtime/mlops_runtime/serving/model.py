@@ -76,8 +76,7 @@ class ServedModel(kserve.Model):  # type: ignore[misc]  # the SDK has no types
         except (Exception, SystemExit) as problem:
             if _REFUSED_SCHEMA in str(problem):
                 raise InputError(f"request: {one_line(problem.__cause__ or problem)}") from problem
-            log("the model failed", logging.ERROR, request_id=note.request_id, model=self.name)
-            logging.getLogger(__name__).exception("the model raised", exc_info=problem)
+            log("the model failed", logging.ERROR, problem, request_id=note.request_id, model=self.name)
             raise PredictionError(f"the model failed: {type(problem).__name__}") from problem
 
     def _to_response(self, request: InferRequest, result: Any) -> dict[str, Any] | InferResponse:

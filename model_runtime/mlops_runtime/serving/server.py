@@ -20,7 +20,6 @@ from mlops_runtime.errors import ModelError, RuntimeProblem, redact
 from mlops_runtime.model import download_model, local_model_path, quick_imports, set_mlflow_defaults
 from mlops_runtime.serving.logs import configure_logging, log
 from mlops_runtime.serving.settings import ServeSettings
-from mlops_runtime.termination import write_termination_message
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -29,7 +28,8 @@ _WORKER_VARIABLE = "_MLOPS_SERVE_SETTINGS"
 _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _STARTUP_FAILURE = 3  # uvicorn's word for: this worker will never start, do not try again
 _KEEP_ALIVE_SECONDS = 65  # longer than the idle time of usual proxies, or they meet closed connections
-_WORKER_SILENCE_SECONDS = 120  # imports and native code may keep a healthy worker from answering its supervisor
+_WORKER_SILENCE_SECONDS = 15  # after which its supervisor takes a worker for dead; imports may hold it up for seconds
+_FAILURE_FILE = "failure.txt"
 
 
 def serve(settings: ServeSettings) -> None:
@@ -122,7 +122,7 @@ def _supervise(settings: ServeSettings, directory: Path) -> None:
         workers = Multiprocess(config, [config.bind_socket()])
         workers.run()
         if any(worker.exitcode == _STARTUP_FAILURE for worker in workers.processes):
-            raise ModelError("a worker could not load the model; its own line is above")
+            raise ModelError((Path(shared) / _FAILURE_FILE).read_text(encoding="utf-8"))
 
 
 def create_worker_app() -> Starlette:
@@ -132,7 +132,8 @@ def create_worker_app() -> Starlette:
     try:
         return load_app(settings, Path(settings.model_dir))
     except RuntimeProblem as problem:
-        text = f"mlops-runtime: error: {redact(str(problem))}"
-        sys.stderr.write(f"{text}\n")
-        write_termination_message(text)
+        # Renamed, because every worker writes it, and the first process reads it when the first of them has ended.
+        mine = Path(os.environ[_METRICS_VARIABLE]) / f"{_FAILURE_FILE}.{os.getpid()}"
+        mine.write_text(str(problem), encoding="utf-8")
+        mine.rename(mine.with_name(_FAILURE_FILE))
         sys.exit(_STARTUP_FAILURE)
