@@ -72,7 +72,9 @@ def verify_rollout(
     )
     if settled.state != "ready":
         raise explain(hook, service, target, settled)
-    doors = find_doors(hook, hook.observe(service), target.spec_hash, access)
+    doors = find_doors(
+        hook, hook.observe(service), access, version=lambda pod: carries_hash(pod, target.spec_hash)
+    )
     if protocol is not None:
         wait_until_loaded(doors, protocol, service.name)
         say(f"{service}: the model is loaded in {', '.join(door.name for door in doors)}")
@@ -96,17 +98,20 @@ def describe_service(hook: KServeHook, plan: DeployPlan) -> tuple[str | None, st
     return stated_url(seen.service), predictor.get("latestReadyRevision") or (numbers[-1] if numbers else None)
 
 
-def find_doors(hook: KServeHook, seen: Observation, spec_hash: str | None, access: str) -> list[Door]:
-    """Return the ways to the new version.
+def find_doors(
+    hook: KServeHook, seen: Observation, access: str, *, version: Callable[[Mapping[str, Any]], bool] = lambda _: True
+) -> list[Door]:
+    """Return the ways to those that serve.
 
-    :param access: ``api-server``: each ready pod of the version (at most 10); ``url``: the service's address.
+    :param access: ``api-server``: each ready pod (at most 10); ``url``: the service's address.
+    :param version: whether a pod is of the version that is meant.
     :raises DeploymentFailedError: there is no address, or no pod.
     """
     if access == "url":
         return [UrlDoor(url_of(seen.service))]
-    pods = [item for item in seen.pods if carries_hash(item, spec_hash) and pod_is_ready(item)]
+    pods = [item for item in seen.pods if pod_is_ready(item) and version(item)]
     if not pods:
-        raise DeploymentFailedError(f"no ready pod has the spec {spec_hash}")
+        raise DeploymentFailedError("no pod is ready to serve")
     return [PodDoor(hook, item) for item in pods[:MOST_PODS]]
 
 

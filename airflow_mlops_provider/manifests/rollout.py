@@ -96,7 +96,7 @@ def _problem_of_object(service: Object | None, target: Target) -> str | None:
     if target.uid and metadata["uid"] != target.uid:
         return f"it was replaced by another object while it was waited for (uid {metadata['uid']})"
     if metadata.get("deletionTimestamp"):
-        return "it is being deleted"
+        return "it was deleted while it was waited for, and is on its way out"
     found = read_spec_hash(service)
     if found != target.spec_hash:
         return f"it has another spec ({found}, not {target.spec_hash}), written by {_last_manager(service)}"

@@ -28,8 +28,8 @@ class KServePredictOperator(BaseOperator):
     :param request: body of one request, in JSON types. (templated)
     :param requests: or several, which the pods take in turn. (templated)
     :param path: default: the protocol's own (``/v2/models/<name>/infer``); ``/invocations`` takes MLflow's bodies.
-    :param access: ``api-server``: ask the pods of the current spec through the API server's proxy; ``url``: the
-        service's address.
+    :param access: ``api-server``: ask the pods that are ready, of whichever version, through the API server's proxy;
+        ``url``: the service's address.
     :param expect_model_uri: fail unless every pod that serves says it has this model. (templated)
     :param max_latency_seconds: fail if an answer takes longer.
     :param expect_shape: of the predictions; None in it stands for any length.
@@ -81,7 +81,6 @@ class KServePredictOperator(BaseOperator):
         """Find the pods, check their model, ask."""
         from airflow_mlops_provider.hooks.kserve import KServeHook
         from airflow_mlops_provider.hooks.kserve_verify import check_answer, find_doors
-        from airflow_mlops_provider.manifests.inference_service_seal import read_spec_hash
 
         with permanent_errors_fail():
             hook = KServeHook(self.kubernetes_conn_id)
@@ -89,7 +88,7 @@ class KServePredictOperator(BaseOperator):
             if seen.service is None:
                 raise PredictionFailedError(f"{self._reference()} does not exist; deploy it first")
             models = self._check_models(seen)
-            doors = find_doors(hook, seen, read_spec_hash(seen.service), self.access)
+            doors = find_doors(hook, seen, self.access)
             path = self.path or prediction_path(self.protocol, self.name)
             answers = []
             for index, body in enumerate(self._bodies()):
