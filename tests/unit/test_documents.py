@@ -43,6 +43,17 @@ def test_batch_page_example_is_a_dag() -> None:
     assert MLflowModelBatchOperator in module.values()
 
 
+def test_online_page_shows_what_becomes_dags(tmp_path: Path) -> None:
+    declaration, environments = blocks("docs/online.md", "yaml")
+    test = "  test: {namespace: ml-test, model: {run_tag: {stage: test}}}\n"
+    notifiers = "notifiers: {growth-mail: {class: airflow.sdk.BaseNotifier}}\n"
+    (tmp_path / "environments.yaml").write_text(environments + test + notifiers)
+    plain = declaration.replace(", canary: {steps: [10, 50], bake: 15m}", "").replace("[growth-mail]", "[]")
+    (tmp_path / "churn.yaml").write_text(plain)
+    made = {f"{place}.churn.{kind}" for place in ("test", "prod") for kind in ("online", "probe")}
+    assert set(load_model_dags(tmp_path / "churn.yaml")) == made
+
+
 def test_linked_pages_exist() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text())
     assert links

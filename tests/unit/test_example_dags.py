@@ -18,4 +18,10 @@ def test_examples_are_valid() -> None:
 def test_stub_builds_every_declared_dag() -> None:
     module = {"__file__": str(EXAMPLES / "tagged_models.py")}
     dags = load_model_dags("models", environments="environments.yaml", globals=module)
-    assert set(dags) == {"dev.tumours.batch", "prod.tumours.batch", "prod.tumours-parts.batch"}
+    assert set(dags) == {
+        "dev.tumours.batch",
+        "prod.tumours.batch",
+        "prod.tumours-parts.batch",
+        "prod.tumours-live.online",
+        "prod.tumours-live.probe",
+    }
