@@ -62,9 +62,8 @@ def to_tensors(result: Any, signature: Signature) -> list[dict[str, Any]]:
 def _tensor(name: str, values: Any) -> dict[str, Any]:
     import numpy as np
 
-    array = values.to_numpy() if hasattr(values, "to_numpy") else values
     try:
-        array = np.asarray(array)
+        array = np.asarray(_without_extension(values))
     except ValueError:  # rows of different lengths: text is the only datatype that can hold them
         array = np.empty(len(values), dtype=object)
         array[:] = list(values)
@@ -73,8 +72,25 @@ def _tensor(name: str, values: Any) -> dict[str, Any]:
     datatype = _DATATYPES.get(array.dtype.name, "BYTES")
     flat = _plain_list(array.reshape(-1))
     if datatype == "BYTES":
-        flat = [item if item is None or isinstance(item, str) else str(item) for item in flat]
+        flat = [_text(item) for item in flat]
     return {"name": name, "datatype": datatype, "shape": list(array.shape), "data": flat}
+
+
+def _without_extension(values: Any) -> Any:
+    """Return a series' values as numpy has them; pandas' missing integers become NaN."""
+    import numpy as np
+    import pandas as pd
+
+    if not isinstance(values, pd.Series):
+        return values
+    if isinstance(values.dtype, np.dtype) or not values.hasnans or not pd.api.types.is_numeric_dtype(values.dtype):
+        return values.to_numpy()
+    return values.to_numpy("float64", na_value=np.nan)
+
+
+def _text(item: Any) -> str | None:
+    is_missing = item is None or (isinstance(item, float) and item != item)
+    return None if is_missing else item if isinstance(item, str) else str(item)
 
 
 def _dense(result: Any) -> Any:
@@ -82,9 +98,13 @@ def _dense(result: Any) -> Any:
 
 
 def _plain_list(values: Any) -> list[Any]:
+    import numpy as np
+
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind == "M":
+        values = np.asarray(values).astype("datetime64[us]")  # of nanoseconds, numpy would list integers
     listed: list[Any] = values.tolist()
-    if getattr(values.dtype, "kind", "O") in "biuf":
-        return listed
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "biuf":
+        return listed  # nothing that JSON lacks; pandas' own integers may be missing
     return [_plain(item) for item in listed] if isinstance(listed, list) else [_plain(listed)]
 
 
