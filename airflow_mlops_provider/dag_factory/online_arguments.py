@@ -104,11 +104,13 @@ def build_canary_arguments(online: OnlineSpec) -> dict[str, Any]:
     canary, test = online.canary, online.smoke_test
     if canary is None:
         return {}
-    latency = test.max_latency.total_seconds() if test and test.max_latency else None
+    latency = canary.max_latency or (test and test.max_latency)
     arguments = {
         "steps": list(canary.steps),
         "bake_seconds": canary.bake.total_seconds(),
-        "max_latency_seconds": latency,
+        "max_error_rate": canary.max_error_rate,
+        "min_agreement": canary.min_agreement,
+        "max_latency_seconds": latency.total_seconds() if latency else None,
     }
     return {name: value for name, value in arguments.items() if value not in (None, [])}
 

@@ -35,6 +35,8 @@ from airflow_mlops_provider.declaration.union import chosen_by, kind
 
 _SECOND, _MINUTE, _DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
 
+Latency = Annotated[Duration, duration_between(timedelta(milliseconds=1), timedelta(minutes=10))]
+
 
 class Canary(Strict):
     """How traffic moves to a new version."""
@@ -43,12 +45,20 @@ class Canary(Strict):
     bake: Duration = Field(
         timedelta(minutes=15), description="How long each step is watched.", json_schema_extra={"default": "15m"}
     )
+    max_error_rate: float = Field(0.0, ge=0, le=1, description="Share of the new version's answers that may be errors.")
+    min_agreement: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of predictions that have to equal the former version's; default: not judged.",
+    )
+    max_latency: Latency | None = Field(
+        None, description="95th percentile of the new version's answers; default: the smoke test's max_latency."
+    )
 
 
 class _SmokeTest(Strict):
-    max_latency: Annotated[Duration, duration_between(timedelta(milliseconds=1), timedelta(minutes=10))] | None = Field(
-        None, description="A slower answer is a failure."
-    )
+    max_latency: Latency | None = Field(None, description="A slower answer is a failure.")
     expect_shape: tuple[Annotated[int, Field(ge=-1)], ...] | None = Field(
         None, min_length=1, max_length=8, description="Shape of the predictions, rows first; -1 stands for any length."
     )

@@ -143,10 +143,11 @@ def test_without_a_smoke_test_the_input_example_is_asked_for(repository: Path) -
 
 
 def test_canary_takes_the_place_of_deploy(repository: Path) -> None:
-    text = CHURN.replace("probe: {every: 10m}", "canary: {steps: [10, 50], bake: 20m}")
+    text = CHURN.replace("probe: {every: 10m}", "canary: {steps: [10, 50], bake: 20m, max_error_rate: 0.01}")
     task = build(repository, text)["prod.churn.online"].get_task("deploy")
     assert task.task_type == "KServeCanaryOperator"
     assert (list(task.steps), task.bake_seconds, task.max_latency_seconds) == ([10, 50], 1200, 0.3)
+    assert (task.max_error_rate, task.min_agreement) == (0.01, None)
     assert task.downstream_task_ids == {"verify"}
 
 
