@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ from devcluster.layout import cache_dir
 VARIABLE = "MLOPS_KUBECONFIG"
 IMAGE_VARIABLE = "MLOPS_IMAGE"
 NODE_IP_VARIABLE = "MLOPS_NODE_IP"
+_CONTROLLERS = "/apis/apps/v1/deployments?labelSelector=control-plane%3Dkserve-controller-manager"
 _TIMEOUT_SECONDS = 20
 
 
@@ -49,16 +51,16 @@ def host_ip(path: Path) -> str:
 
 def kserve_version(path: Path) -> str | None:
     """Read that cluster's KServe version off its controller's image: "unknown" if we may not, None without KServe."""
-    if "serving.kserve.io/v1beta1" not in _kubectl(path, "api-versions").split():
+    groups = json.loads(_kubectl(path, "get", "--raw", "/apis"))["groups"]
+    versions = (version["groupVersion"] for group in groups for version in group["versions"])
+    if "serving.kserve.io/v1beta1" not in versions:
         return None
-    selector = "--selector=control-plane=kserve-controller-manager"
-    images = "jsonpath={.items[*].spec.template.spec.containers[*].image}"
     try:
-        names = _kubectl(path, "get", "deployments", "--all-namespaces", selector, "-o", images)
+        deployments = _kubectl(path, "get", "--raw", _CONTROLLERS)
     except DevclusterError:
         return "unknown"
-    tags = re.findall(r"kserve-controller:(v?\d[\w.-]*)", names)
-    return tags[0] if tags else "unknown"
+    tag = re.search(r'"image":"[^"]*kserve-controller:(v?\d[\w.-]*)', deployments)
+    return tag[1] if tag else "unknown"
 
 
 def _kubectl(path: Path, *arguments: str) -> str:

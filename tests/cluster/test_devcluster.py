@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from devcluster import Cluster, ensure_cluster
+from devcluster import Cluster, ensure_cluster, external
 from devcluster.api import ApiClient, ApiError
 from devcluster.cluster import services
 from devcluster.containers import BUSYBOX_IMAGE
@@ -252,6 +252,9 @@ def test_life_of_a_cluster_from_two_ups_at_once_to_nothing_left(own_instance: La
     _until(lambda: _devcluster("status", **environ).returncode == 0)
 
     api = ApiClient(layout)
+    definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/inferenceservices.serving.kserve.io"
+    api.json(definition, method="DELETE")
+    _until(lambda: external.kserve_version(layout.kubeconfig) is None)
     api.json("/api/v1/namespaces/default/pods", method="POST", body=_pod("long", "sleep 100000"))
     _until(lambda: api.json("/api/v1/namespaces/default/pods/long")["status"]["phase"] == "Running")
     os.kill(first["kube-apiserver"] or 0, 9)
