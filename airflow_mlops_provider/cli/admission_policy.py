@@ -56,4 +56,4 @@ def _as_json(settings: Environment) -> dict[str, Any]:
         "commands": commands_allowed(settings),
         "uri_schemes": list(allowed_uri_schemes(settings)),
     }
-    return values
+    return {**values, "templates": [template.spec for template in settings.templates.values()]}

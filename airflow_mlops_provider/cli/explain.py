@@ -76,7 +76,18 @@ def _explain_job(model: EnvironmentModel, kind: str, batch: BatchSpec) -> dict[s
     pod = build_pod_preview(model, batch, kind=kind)
     for container in pod["spec"]["containers"]:
         _hide(container, {*model.settings.env, *batch.env})
-    return {**outline, "pod": pod}
+    for container in pod["spec"].get("initContainers", ()):
+        _hide(container, {item["name"] for item in container.get("env", ())})
+    return {**outline, **_explain_template(model, batch), "pod": pod}
+
+
+def _explain_template(model: EnvironmentModel, batch: BatchSpec) -> dict[str, Any]:
+    """Return which template the job extends, where it is written and what it adds."""
+    if batch.extends is None:
+        return {}
+    template = model.settings.templates[batch.extends]
+    adds = sorted({*template.spec, *(["volumeMounts"] if template.mounts else ())})
+    return {"template": {"name": template.name, "origin": f"{template.file}:{template.line}", "adds": adds}}
 
 
 def _explain_service(model: EnvironmentModel, online: OnlineSpec) -> dict[str, Any]:
@@ -92,7 +103,8 @@ def _explain_service(model: EnvironmentModel, online: OnlineSpec) -> dict[str, A
 
 def _hide(container: dict[str, Any], names: set[str]) -> None:
     container["env"] = [
-        {**item, "value": _HIDDEN} if item["name"] in names and "value" in item else item for item in container["env"]
+        {**item, "value": _HIDDEN} if item["name"] in names and "value" in item else item
+        for item in container.get("env", ())
     ]
 
 
@@ -173,6 +185,8 @@ def _dag_as_text(told: dict[str, Any]) -> Iterator[str]:
         yield f"  task     {task['task_id']} ({task['operator']}{times}{after})"
     if outline["reports"]:
         yield f"  updates  asset {outline['reports']}"
+    if template := told.get("template"):
+        yield f"  extends  {template['name']} ({template['origin']}), which adds {', '.join(template['adds'])}"
     for key, caption in (("pod", "Pod of the task score:"), ("service", "InferenceService that it deploys:")):
         if key in told:
             import yaml

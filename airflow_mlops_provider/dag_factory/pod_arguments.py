@@ -12,7 +12,7 @@ from airflow_mlops_provider.declaration.batch_spec import BatchSpec
 from airflow_mlops_provider.declaration.jobs import MAIN_JOB, job_name
 from airflow_mlops_provider.declaration.loader import EnvironmentModel
 from airflow_mlops_provider.declaration.standard_runtime import STANDARD_COMMAND
-from airflow_mlops_provider.manifests.batch_pod import build_resources
+from airflow_mlops_provider.manifests.batch_pod import BASE_CONTAINER, build_resources
 from airflow_mlops_provider.manifests.naming import DECLARATION_ANNOTATION, ownership_labels
 
 
@@ -40,11 +40,21 @@ def build_pod_arguments(model: EnvironmentModel, batch: BatchSpec, kind: str = M
         "labels": ownership_labels(model.model, model.environment, job=job_name(kind), ephemeral=settings.ephemeral),
         "annotations": {DECLARATION_ANNOTATION: model.file},
         "mlflow_credentials": credentials.model_dump(exclude_defaults=True) if credentials else None,
+        "pod_template_dict": _template(model, batch),
         "tracking_uri": settings.mlflow_tracking_uri,
         "kubernetes_conn_id": settings.connections.kubernetes,
         "deferrable": settings.deferrable,
     }
     return {name: value for name, value in arguments.items() if value not in (None, "", [], {})}
+
+
+def _template(model: EnvironmentModel, batch: BatchSpec) -> dict[str, Any] | None:
+    """Return the pod that the operator lays its own over."""
+    if batch.extends is None:
+        return None
+    template = model.settings.templates[batch.extends]
+    mounts = [dict(item) for item in template.mounts]
+    return {"spec": {**template.spec, "containers": [{"name": BASE_CONTAINER, "volumeMounts": mounts}]}}
 
 
 def program_variables(model: EnvironmentModel, batch: BatchSpec) -> dict[str, str]:

@@ -14,6 +14,7 @@ from airflow_mlops_provider.declaration.node import Path
 from airflow_mlops_provider.declaration.rules import (
     Violation,
     check_declared_image,
+    check_listed,
     check_notify,
     check_resources,
     check_uri,
@@ -44,9 +45,13 @@ def check_batch(batch: BatchSpec, environment: Environment, at: Path) -> Iterato
     if not commands_allowed(environment):
         yield from _check_no_command(batch, at)
     yield from check_variables(batch.env, environment, (*at, "env"))
+    if batch.extends is not None:
+        yield from check_listed(batch.extends, environment.allow.templates, (*at, "extends"), "templates")
     yield from check_notify(batch.notify, environment, (*at, "notify"))
     if environment.runner == "kubernetes":
         yield from check_declared_image(batch.image, environment, at)
+    elif batch.extends is not None:
+        yield Violation((*at, "extends"), "the local runner has no pods; take it away with extends: null", "runner")
     elif batch.command is None and (batch.input is None or batch.output is None):
         yield Violation((*at, "image"), "the local runner starts no images; add input and output", "runner")
 

@@ -19,6 +19,7 @@ from airflow_mlops_provider.declaration.field_types import (
     Image,
     JobReference,
     Line,
+    Slug,
     Strict,
     Text,
     duration_between,
@@ -84,6 +85,7 @@ class BatchSpec(Strict):
         description="What whoever triggers a run may set; the program gets PARAM_<NAME>, templates params.<name>.",
     )
     notify: Notify = Field(default_factory=Notify)
+    extends: Slug | None = Field(None, description="Template of the platform that adds to the pods.")
     pool: Line | None = Field(None, description="Airflow pool.")
     priority: int = Field(1, ge=1, le=1000, description="Airflow priority weight.")
 

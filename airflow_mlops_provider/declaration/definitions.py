@@ -8,26 +8,38 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from airflow_mlops_provider.declaration.environment import Environment, EnvironmentsFile
-from airflow_mlops_provider.declaration.node import MappingNode, Path, find_value
+from airflow_mlops_provider.declaration.node import MappingNode, Path, find_key, find_value
 from airflow_mlops_provider.declaration.notifier import DefinedNotifier
+from airflow_mlops_provider.declaration.pod_template import DefinedTemplate, PodTemplate
 from airflow_mlops_provider.declaration.problems import problem_at
+from airflow_mlops_provider.declaration.template_check import template_problems
 from airflow_mlops_provider.declaration.wording import advice, quoted
 from airflow_mlops_provider.exceptions import Problem
 
 
 def bind_definitions(file: EnvironmentsFile, root: MappingNode) -> list[Problem]:
-    """Give each environment the definitions that it names, and return a problem for each that does not exist.
+    """Give each environment the definitions that it names, and return what is wrong with them.
 
     :param root: the document that the file was read from.
     """
     notifiers = {name: _placed(name, file, root) for name in file.notifiers}
+    templates = {name: _placed_template(name, template, root) for name, template in file.templates.items()}
     for environment in file.environments.values():
-        environment.define(notifiers=notifiers)
-    return [
+        environment.define(notifiers=notifiers, templates=templates)
+    unknown = [
         problem_at(find_value(root, path), f"{quoted(name)} is not defined under {kind}; {advice(name, known)}")
         for path, name, kind, known in _references(file)
         if name not in known
     ]
+    wrong = [problem_at(find_value(root, path), message) for path, message in template_problems(file)]
+    return [*unknown, *wrong]
+
+
+def _placed_template(name: str, template: PodTemplate, root: MappingNode) -> DefinedTemplate:
+    place = find_key(root, ("templates", name))
+    return DefinedTemplate(
+        name=name, spec=template.pod_spec(), mounts=template.mounts(), file=place.file, line=place.line
+    )
 
 
 def _placed(name: str, file: EnvironmentsFile, root: MappingNode) -> DefinedNotifier:
@@ -46,6 +58,8 @@ def _references(file: EnvironmentsFile) -> Iterator[tuple[Path, str, str, Collec
     """Yield every name with its path, and what it may be."""
     for name, environment in file.environments.items():
         at = ("environments", name)
+        for index, template in enumerate(environment.allow.templates):
+            yield (*at, "allow", "templates", index), template, "templates", list(file.templates)
         for field, names in _notifiers_of(environment).items():
             for index, notifier in enumerate(names):
                 yield (*at, *field, index), notifier, "notifiers", list(file.notifiers)

@@ -29,6 +29,7 @@ from airflow_mlops_provider.declaration.field_types import (
 )
 from airflow_mlops_provider.declaration.model import ApiVersion, ModelDeclaration
 from airflow_mlops_provider.declaration.notifier import DefinedNotifier, Notifier
+from airflow_mlops_provider.declaration.pod_template import DefinedTemplate, PodTemplate
 from airflow_mlops_provider.declaration.selector import ModelSelector, OnAmbiguous
 from airflow_mlops_provider.declaration.shared_spec import Notify
 from airflow_mlops_provider.declaration.wording import choices
@@ -69,7 +70,7 @@ class Selection(Strict):
         by_run = self.needs() == "experiment"
         return ModelSelector(
             experiment=declaration.experiment if by_run else None,
-            registered_model=None if by_run else declaration.registered_model,
+            registered_model=declaration.registered_model,
             run_tag=self.run_tag,
             latest_run=self.latest_run,
             alias=self.alias,
@@ -200,10 +201,17 @@ class Environment(Strict):
     ttl: Duration | None = Field(None, description="How long an ephemeral copy lives.")
 
     _notifiers: Mapping[str, DefinedNotifier] = PrivateAttr(default_factory=dict)
+    _templates: Mapping[str, DefinedTemplate] = PrivateAttr(default_factory=dict)
 
-    def define(self, *, notifiers: Mapping[str, DefinedNotifier]) -> None:
+    def define(self, *, notifiers: Mapping[str, DefinedNotifier], templates: Mapping[str, DefinedTemplate]) -> None:
         """Take what the file defines for all of its environments; for the loader alone."""
         self._notifiers = notifiers
+        self._templates = {name: templates[name] for name in self.allow.templates if name in templates}
+
+    @property
+    def templates(self) -> Mapping[str, DefinedTemplate]:
+        """The templates that may be extended here, by name."""
+        return self._templates
 
     def notifiers_for(self, notify: Notify) -> dict[str, tuple[DefinedNotifier, ...]]:
         """Return who is told: ``{"on_failure": (…), "on_success": (…)}``.
@@ -237,6 +245,9 @@ class EnvironmentsFile(Strict):
     api_version: ApiVersion = Field(alias="apiVersion", description="mlops/v1")
     environments: Mapping[Slug, Environment] = Field(
         min_length=1, description="Every place where models may run, by name."
+    )
+    templates: Mapping[Slug, PodTemplate] = Field(
+        default_factory=dict, description="What pods may get that declarations have no field for, by name."
     )
     notifiers: Mapping[Slug, Notifier] = Field(
         default_factory=dict, description="What tells somebody how a run ended, by name."

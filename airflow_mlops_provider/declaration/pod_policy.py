@@ -24,6 +24,7 @@ from airflow_mlops_provider.declaration.rules import (
     steers_a_process,
 )
 from airflow_mlops_provider.declaration.standard_runtime import STANDARD_COMMAND
+from airflow_mlops_provider.declaration.template_wall import is_affinity_of_a_template, is_from_a_template
 from airflow_mlops_provider.declaration.wording import quoted
 
 #: Everything else that a container may ask for is a device, except storage and huge pages:
@@ -116,7 +117,8 @@ def _check_nodes(spec: Mapping[str, Any], environment: Environment) -> Iterator[
         yield Violation(("spec", "nodeSelector"), message, "node_selector")
     if spec.get("nodeName"):
         yield Violation(("spec", "nodeName"), "names a node past the scheduler; remove it", "node_selector")
-    if (spec.get("affinity") or {}).get("nodeAffinity"):
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity")
+    if affinity and not is_affinity_of_a_template(affinity, environment):
         yield Violation(("spec", "affinity", "nodeAffinity"), "chooses nodes; remove it", "node_selector")
     allowed = [item.model_dump(by_alias=True, exclude_none=True) for item in environment.tolerations]
     for index, item in enumerate(spec.get("tolerations") or ()):
@@ -126,6 +128,8 @@ def _check_nodes(spec: Mapping[str, Any], environment: Environment) -> Iterator[
 
 def _check_programs(spec: Mapping[str, Any], environment: Environment) -> Iterator[Violation]:
     for path, container in containers_of(spec):
+        if path[1] == "initContainers" and is_from_a_template(container, "initContainers", environment):
+            continue
         image = container.get("image")
         if not image:
             yield Violation((*path, "image"), "is missing; name one", "images")
@@ -239,6 +243,8 @@ def _check_volumes(spec: Mapping[str, Any], environment: Environment) -> Iterato
     for index, volume in enumerate(spec.get("volumes") or ()):
         path, kinds = ("spec", "volumes", index), {key for key, value in volume.items() if value is not None} - {"name"}
         sources = (volume.get("projected") or {}).get("sources") or ()
+        if is_from_a_template(volume, "volumes", environment):
+            continue
         if "secret" in kinds or any(source.get("secret") for source in sources):
             yield Violation(path, "mounts a secret; remove it", "secrets")
         elif "persistentVolumeClaim" in kinds:

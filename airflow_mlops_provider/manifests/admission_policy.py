@@ -13,6 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from airflow_mlops_provider.manifests.admission_frame import frame_rules
+from airflow_mlops_provider.manifests.admission_templates import (
+    affinity_condition,
+    judged_containers,
+    volume_condition,
+)
 from airflow_mlops_provider.manifests.naming import MANAGED_BY, PREFIX, label_value
 
 Settings = Mapping[str, Any]
@@ -40,7 +45,8 @@ def build_admission_policies(environments: Mapping[str, Settings]) -> list[dict[
     ``airflow-mlops/environment``, and each of them under the rules of its own.
 
     :param environments: name → an ``Environment`` as JSON types, ``{"prod": {"namespace": …, "allow": {…}}}``, with
-        ``allow.commands`` and ``allow.uri_schemes`` filled in. Those of the local runner have no pods.
+        ``allow.commands`` and ``allow.uri_schemes`` filled in, and under ``templates`` what each template that it
+        allows adds to a pod's spec. Those of the local runner have no pods.
     """
     in_pods = {name: item for name, item in environments.items() if item["runner"] == "kubernetes"}
     namespaces = sorted({item["namespace"] for item in in_pods.values()})
@@ -52,7 +58,9 @@ def build_admission_policies(environments: Mapping[str, Settings]) -> list[dict[
     for name, item in in_pods.items():
         condition = f"{_ENVIRONMENT_LABEL} == {_cel(label_value(name))}"
         rules = list(environment_rules(item))
-        objects += _policy(f"mlops-environment-{name}", item["namespace"], rules, f"'{name}'", condition)
+        variables = {"judged": judged_containers(item["templates"])}
+        policy_name = f"mlops-environment-{name}"
+        objects += _policy(policy_name, item["namespace"], rules, f"'{name}'", condition, variables)
     return objects
 
 
@@ -60,15 +68,18 @@ def environment_rules(settings: Settings) -> Iterator[Rule]:
     """Yield what every pod of an environment has to keep."""
     allow = settings["allow"]
     yield from _place_rules(settings)
-    yield "images", _every(_image_is_allowed(settings, allow["images"]))
+    yield "images", _every(_image_is_allowed(settings, allow["images"]), "judged")
     yield "images", "size(object.spec.?ephemeralContainers.orValue([])) == 0"
     if allow["require_digest"]:
-        yield "require_digest", _every(f"c.image == {_cel(settings['image'])} || c.image.contains('@sha256:')")
+        yield (
+            "require_digest",
+            _every(f"c.image == {_cel(settings['image'])} || c.image.contains('@sha256:')", "judged"),
+        )
     if not allow["commands"]:
         yield from _command_rules(settings["env"])
     yield from _resource_rules(allow)
     yield from _secret_rules(settings)
-    yield from _volume_rules(settings["volumes"])
+    yield from _volume_rules(settings["volumes"], settings["templates"])
     yield from _contract_rules(settings)
     yield from frame_rules()
 
@@ -78,7 +89,9 @@ def _place_rules(settings: Settings) -> Iterator[Rule]:
     yield "service_account", f"object.spec.?serviceAccountName.orValue('default') == {_cel(account)}"
     yield "node_selector", f"object.spec.?nodeSelector.orValue({{}}) == {_cel(settings['node_selector'])}"
     yield "node_selector", "request.operation != 'CREATE' || !has(object.spec.nodeName)"
-    yield "node_selector", "!has(object.spec.affinity) || !has(object.spec.affinity.nodeAffinity)"
+    affinity = "object.spec.affinity.nodeAffinity"
+    of_template = affinity_condition(settings["templates"], affinity)
+    yield "node_selector", f"!has(object.spec.affinity) || !has({affinity}) || {of_template}"
     ours = [
         " && ".join(
             f"t.?{field}.orValue({_cel(default)}) == {_cel(item.get(field) or default)}"
@@ -100,9 +113,10 @@ def _image_is_allowed(settings: Settings, allowed: Sequence[str]) -> str:
 def _command_rules(env: Mapping[str, str]) -> Iterator[Rule]:
     standard = "['mlops-runtime', 'score']"
     nothing_else = f"(!has(c.command) || c.command == [] || c.command == {standard})"
-    yield "commands", _every(f"{nothing_else} && size(c.?args.orValue([])) == 0")
+    yield "commands", _every(f"{nothing_else} && size(c.?args.orValue([])) == 0", "judged")
     own = [f"(e.name == {_cel(name)} && e.?value.orValue('') == {_cel(value)})" for name, value in env.items()]
-    yield "commands", _every_variable(" || ".join([f"!e.name.upperAscii().matches('{_STEERING}')", *own]))
+    steering = " || ".join([f"!e.name.upperAscii().matches('{_STEERING}')", *own])
+    yield "commands", _every(f"c.?env.orValue([]).all(e, {steering})", "judged")
 
 
 def _resource_rules(allow: Settings) -> Iterator[Rule]:
@@ -141,13 +155,14 @@ def _secret_rules(settings: Settings) -> Iterator[Rule]:
             f"s.?name.orValue('') in {_cel(settings['image_pull_secrets'])})"
         ),
     )
+    secret = f"({volume_condition(settings['templates'], 'secret')})"
     in_projection = "has(v.projected) && v.projected.?sources.orValue([]).exists(s, has(s.secret))"
-    yield "secrets", f"object.spec.?volumes.orValue([]).all(v, !has(v.secret) && !({in_projection}))"
+    yield "secrets", f"object.spec.?volumes.orValue([]).all(v, (!has(v.secret) || {secret}) && !({in_projection}))"
     yield "config_maps", _every("c.?envFrom.orValue([]).all(f, !has(f.configMapRef))")
     yield "config_maps", _every_variable("!has(e.valueFrom) || !has(e.valueFrom.configMapKeyRef)")
 
 
-def _volume_rules(volumes: Sequence[Settings]) -> Iterator[Rule]:
+def _volume_rules(volumes: Sequence[Settings], templates: Sequence[Settings]) -> Iterator[Rule]:
     claims = [
         f"v.persistentVolumeClaim.claimName == {_cel(item['claim'])}"
         + (" && v.persistentVolumeClaim.?readOnly.orValue(false)" if item["read_only"] else "")
@@ -162,7 +177,8 @@ def _volume_rules(volumes: Sequence[Settings]) -> Iterator[Rule]:
         "volumes",
         (
             "object.spec.?volumes.orValue([]).all(v, has(v.emptyDir) || has(v.downwardAPI) || has(v.secret)"
-            f" || (has(v.persistentVolumeClaim) && ({claimed})) || (has(v.projected) && {projected}))"
+            f" || (has(v.persistentVolumeClaim) && ({claimed})) || (has(v.projected) && {projected})"
+            f" || {volume_condition(templates)})"
         ),
     )
 
@@ -193,8 +209,8 @@ def _contract_rules(settings: Settings) -> Iterator[Rule]:
     )
 
 
-def _every(condition: str) -> str:
-    return f"variables.containers.all(c, {condition})"
+def _every(condition: str, containers: str = "containers") -> str:
+    return f"variables.{containers}.all(c, {condition})"
 
 
 def _every_variable(condition: str) -> str:
@@ -207,7 +223,12 @@ def _cel(value: Any) -> str:
 
 
 def _policy(
-    name: str, namespace: str, rules: Sequence[Rule], where: str, condition: str | None = None
+    name: str,
+    namespace: str,
+    rules: Sequence[Rule],
+    where: str,
+    condition: str | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     metadata = {"name": name, "labels": {"app.kubernetes.io/managed-by": MANAGED_BY}}
     # Airflow and Kubernetes label and finalize pods that were there before the policy: only another spec is judged.
@@ -225,11 +246,12 @@ def _policy(
             }
         ],
     }
+    expressions = {**_VARIABLES, **(variables or {})}
     spec = {
         "failurePolicy": "Fail",
         "matchConstraints": match,
         "matchConditions": conditions,
-        "variables": [{"name": name, "expression": expression} for name, expression in _VARIABLES.items()],
+        "variables": [{"name": key, "expression": expression} for key, expression in expressions.items()],
         "validations": [
             {"expression": expression, "message": f"in {where}: not allowed [{rule}]", "reason": "Forbidden"}
             for rule, expression in rules

@@ -19,6 +19,8 @@ from airflow_mlops_provider.manifests.naming import MODEL_ANNOTATION, MODEL_URI_
 RESULT_PATH: Final = "/airflow/xcom/return.json"
 #: The kubelet cuts longer messages off: https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/
 RESULT_MAX_BYTES: Final = 4096
+#: ``KubernetesPodOperator.BASE_CONTAINER_NAME``: the container that has the model.
+BASE_CONTAINER: Final = "base"
 #: Runs the Kubernetes provider's sidecar, whose stock image names no user.
 SIDECAR_USER: Final = 65532
 #: The one writable place of a hardened pod.
@@ -108,8 +110,15 @@ def build_pod_manifest(
     :param annotations: those that the operator adds when it runs.
     :param volumes: ``{"claim": "shared-data", "mount_path": "/data", "read_only": True}``.
     """
+    template = arguments.get("pod_template_dict", {}).get("spec", {})
+    mounts = _mounts(template, volumes)
     spec = {
-        "containers": [_build_container(arguments, contract, volumes)],
+        **template,
+        "containers": [_build_container(arguments, contract, mounts)],
+        "initContainers": [
+            {**item, "securityContext": hardened_container_security_context()}
+            for item in template.get("initContainers", ())
+        ],
         "restartPolicy": "Never",
         "hostNetwork": False,
         "securityContext": hardened_pod_security_context(),
@@ -120,8 +129,9 @@ def build_pod_manifest(
         "tolerations": arguments.get("tolerations"),
         "imagePullSecrets": [{"name": name} for name in arguments.get("image_pull_secrets", "").split(",") if name],
         "volumes": [
+            *template.get("volumes", ()),
             *({"name": item["claim"], "persistentVolumeClaim": _claim(item)} for item in volumes),
-            *([] if _mounts_tmp(volumes) else [{"name": TMP_VOLUME, "emptyDir": {}}]),
+            *([] if _mounts_tmp(mounts) else [{"name": TMP_VOLUME, "emptyDir": {}}]),
         ],
     }
     metadata = {
@@ -133,8 +143,17 @@ def build_pod_manifest(
     return {"apiVersion": "v1", "kind": "Pod", "metadata": _asked_for(metadata), "spec": _asked_for(spec)}
 
 
+def _mounts(template: Mapping[str, Any], volumes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return what the model's container mounts: the template's, then the environment's."""
+    base: Mapping[str, Any] = next(iter(template.get("containers", ())), {})
+    claims = (
+        {"name": item["claim"], "mountPath": item["mount_path"], "readOnly": item["read_only"]} for item in volumes
+    )
+    return [*base.get("volumeMounts", ()), *claims]
+
+
 def _build_container(
-    arguments: Mapping[str, Any], contract: Mapping[str, str], volumes: Sequence[Mapping[str, Any]]
+    arguments: Mapping[str, Any], contract: Mapping[str, str], mounts: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     own = arguments.get("env_vars", {})
     credentials = arguments.get("mlflow_credentials")
@@ -144,12 +163,9 @@ def _build_container(
         *(build_credential_env_vars(credentials["secret"], credentials.get("keys")) if credentials else []),
         *([] if "HOME" in own else [{"name": "HOME", "value": TMP_PATH}]),
     ]
-    mounts = [
-        {"name": item["claim"], "mountPath": item["mount_path"], "readOnly": item["read_only"]} for item in volumes
-    ]
-    tmp = [] if _mounts_tmp(volumes) else [{"name": TMP_VOLUME, "mountPath": TMP_PATH}]
+    tmp = [] if _mounts_tmp(mounts) else [{"name": TMP_VOLUME, "mountPath": TMP_PATH}]
     container = {
-        "name": "base",  # KubernetesPodOperator.BASE_CONTAINER_NAME
+        "name": BASE_CONTAINER,
         "image": arguments.get("image"),
         "imagePullPolicy": arguments.get("image_pull_policy"),
         "command": arguments.get("cmds"),
@@ -168,8 +184,8 @@ def _claim(volume: Mapping[str, Any]) -> dict[str, Any]:
     return {"claimName": volume["claim"], "readOnly": volume["read_only"]}
 
 
-def _mounts_tmp(volumes: Sequence[Mapping[str, Any]]) -> bool:
-    return any(item["mount_path"] == TMP_PATH for item in volumes)
+def _mounts_tmp(mounts: Sequence[Mapping[str, Any]]) -> bool:
+    return any(item["mountPath"] == TMP_PATH for item in mounts)
 
 
 def _asked_for(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,13 @@ def wall(api: Any) -> Iterator[Environment]:
         yield settings
 
 
+@pytest.fixture(scope="module")
+def template_wall(api: Any) -> Iterator[Environment]:
+    """The same, with a template of the platform's that declarations may extend."""
+    with _installed(api, CASES.settings_with_template(namespace=f"walls-{uuid.uuid4().hex[:8]}")) as settings:
+        yield settings
+
+
 @contextmanager
 def _installed(api: Any, settings: Environment) -> Iterator[Environment]:
     from kubernetes import client
@@ -113,11 +120,12 @@ def _refusal(api: Any, settings: Environment, pod: dict[str, Any], label: str | 
 
 
 @pytest.mark.cluster
-def test_policies_are_free_of_type_errors(api: Any, wall: Environment) -> None:
+@pytest.mark.parametrize("installed", ["wall", "template_wall"])
+def test_policies_are_free_of_type_errors(installed: str, api: Any, request: pytest.FixtureRequest) -> None:
     from kubernetes import client
 
     policies = client.AdmissionregistrationV1Api(api)
-    name = f"mlops-environment-{wall.namespace}"
+    name = f"mlops-environment-{request.getfixturevalue(installed).namespace}"
 
     def checked() -> Any:
         status = policies.read_validating_admission_policy_status(name).status
@@ -145,10 +153,8 @@ _NOT_FOR_THIS_WALL = {
 }
 
 
-def _rows() -> list[Any]:
-    table = next(
-        mark for mark in CASES.test_whatever_a_pod_really_asks_for_is_judged.pytestmark if mark.name == "parametrize"
-    )
+def _rows(test: Any) -> list[Any]:
+    table = next(mark for mark in test.pytestmark if mark.name == "parametrize")
     return [
         pytest.param(path, value, rule, id=f"{index}-{path}-{rule}")
         for index, (path, value, rule) in enumerate(table.args[1])
@@ -158,7 +164,7 @@ def _rows() -> list[Any]:
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize(("path", "value", "rule"), _rows())
+@pytest.mark.parametrize(("path", "value", "rule"), _rows(CASES.test_whatever_a_pod_really_asks_for_is_judged))
 def test_what_the_operator_refuses_the_api_server_refuses_too(
     path: str, value: Any, rule: str | None, api: Any, wall: Environment
 ) -> None:
@@ -167,6 +173,21 @@ def test_what_the_operator_refuses_the_api_server_refuses_too(
         assert refusal is None
     else:
         assert f"[{rule}]" in str(refusal)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(("path", "value", "rule"), _rows(CASES.test_exactly_what_a_template_adds_is_allowed))
+def test_exactly_what_a_template_adds_is_admitted(
+    path: str, value: Any, rule: str | None, api: Any, template_wall: Environment
+) -> None:
+    pod = CASES.changed(path, value)
+    refusal = _refusal(api, template_wall, pod)
+    if rule is None:
+        assert refusal is None
+    else:  # the API server tells the first of the rules, the operator all of them
+        broken = {item.rule for item in check_pod({**pod, "metadata": {"namespace": "x"}}, template_wall)}
+        assert rule in broken
+        assert any(f"[{name}]" in str(refusal) for name in broken - {"namespace"})
 
 
 @pytest.mark.cluster
@@ -242,7 +263,7 @@ def platform(api: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
 
 
 def _wishes() -> list[Any]:
-    rows = [WISHES.ALLOWED, *(row for row in WISHES.ROWS if WISHES.POD in row.judged)]
+    rows = [*WISHES.ALLOWED, *(row for row in WISHES.ROWS if WISHES.POD in row.judged)]
     return [pytest.param(row, id=f"{index}-{row.rule or 'allowed'}") for index, row in enumerate(rows)]
 
 

@@ -114,6 +114,20 @@ def test_text_shows_dag_and_pod(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Pod of" not in text
 
 
+def test_template_is_shown_with_its_place_and_what_it_adds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "extends", "--env", "test", "--output", "json"]) == 0
+    explained = json.loads(capsys.readouterr().out)
+    assert explained["values"]["batch.extends"] == {"value": "big-disk", "origin": "models/extends.yaml:5"}
+    template = explained["jobs"]["batch"]["template"]
+    lines = Path("environments.yaml").read_text(encoding="utf-8").splitlines()
+    assert template["origin"].endswith(f"environments.yaml:{lines.index('  big-disk:') + 1}")
+    assert {"volumes", "volumeMounts", "initContainers", "affinity"} <= set(template["adds"])
+    (init,) = explained["jobs"]["batch"]["pod"]["spec"]["initContainers"]
+    assert init["env"] == [{"name": "LD_LIBRARY_PATH", "value": "(hidden)"}]
+    assert main(["explain", "extends", "--env", "test"]) == 0
+    assert "\n  extends  big-disk (" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("server", "why"),
     [

@@ -59,3 +59,63 @@ def test_a_declaration_that_says_nothing_gets_the_environments_notifiers() -> No
         "test": {"on_failure": ["growth-mail"], "on_success": ["growth-mail"]},
         "prod": {"on_failure": ["ops-mail"], "on_success": []},
     }
+
+
+TEMPLATES = """
+apiVersion: mlops/v1
+templates:
+  wrong:
+    pod:
+      hostNetwork: true
+      volumes:
+        - {name: host, hostPath: {path: /}}
+        - {name: two, emptyDir: {}, secret: {secretName: x}}
+        - {name: tmp, emptyDir: {}}
+        - {name: data, emptyDir: {}}
+      volumeMounts: [{name: data, mountPath: data}, {name: dta, mountPath: /x}]
+      initContainers:
+        - {name: base, image: "x:1", command: ["{{ ds }}"], resources: {limits: {cpu: 1, memory: 1Gi}}}
+        - {name: free, image: "x:1", securityContext: {privileged: true}}
+environments:
+  test:
+    namespace: ml-test
+    model: {latest_run: true}
+    volumes: [{claim: data, mount_path: /data}]
+    allow: {templates: [wrong, lost]}
+"""
+
+
+def test_template_cannot_leave_the_frame(tmp_path: Path) -> None:
+    assert _problems(TEMPLATES, tmp_path) == [
+        "environments.yaml:6:7: templates.wrong.pod.hostNetwork: unknown field; use volumes, volumeMounts, "
+        "initContainers, affinity, topologySpreadConstraints, runtimeClassName, priorityClassName or "
+        "terminationGracePeriodSeconds",
+        "environments.yaml:8:24: templates.wrong.pod.volumes.0.hostPath: unknown field; use name, emptyDir, "
+        "persistentVolumeClaim, ephemeral, configMap or secret",
+        "environments.yaml:9:11: templates.wrong.pod.volumes.1: must have exactly one of emptyDir, "
+        "persistentVolumeClaim, ephemeral, configMap or secret; {} is a value too",
+        "environments.yaml:12:46: templates.wrong.pod.volumeMounts.0.mountPath: is not spelt as it must be; it has to "
+        "match ^/[^:]*[^/:]$",
+        "environments.yaml:15:11: templates.wrong.pod.initContainers.1.resources: is missing; add it",
+        "environments.yaml:15:38: templates.wrong.pod.initContainers.1.securityContext: unknown field; use name, "
+        "image, command, args, env, resources or volumeMounts",
+    ]
+
+
+def test_template_must_fit_the_environments_that_allow_it(tmp_path: Path) -> None:
+    dropped = ("hostNetwork", "hostPath", "name: two", "name: free")
+    lines = [line for line in TEMPLATES.splitlines(keepends=True) if not any(item in line for item in dropped)]
+    assert _problems("".join(lines).replace("mountPath: data", "mountPath: /d"), tmp_path) == [
+        "environments.yaml:7:18: templates.wrong.pod.volumes.0.name: 'tmp' is the name of another one in the pod; "
+        "choose a name of its own",
+        "environments.yaml:8:18: templates.wrong.pod.volumes.1.name: 'data' is a volume of environment 'test' too; "
+        "rename it here",
+        "environments.yaml:9:58: templates.wrong.pod.volumeMounts.1.name: in 'test': there is no volume 'dta'; "
+        "did you mean 'data'? (use data or tmp)",
+        "environments.yaml:11:18: templates.wrong.pod.initContainers.0.name: 'base' is the name of another one in the "
+        "pod; choose a name of its own",
+        "environments.yaml:11:48: templates.wrong.pod.initContainers.0.command.0: Jinja is not allowed in a template "
+        "of the platform; write the value out",
+        "environments.yaml:17:32: environments.test.allow.templates.1: 'lost' is not defined under templates; "
+        "use wrong",
+    ]

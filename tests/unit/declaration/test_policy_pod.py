@@ -8,6 +8,7 @@ import pytest
 from airflow_mlops_provider.dag_factory.pod_arguments import STANDARD_COMMAND as FACTORY_COMMAND
 from airflow_mlops_provider.declaration.environment import Environment
 from airflow_mlops_provider.declaration.pod_policy import STANDARD_COMMAND, check_pod, check_process, check_task
+from airflow_mlops_provider.declaration.pod_template import DefinedTemplate, PodTemplate
 from airflow_mlops_provider.operators.local import STANDARD_COMMAND as DEFAULT_COMMAND
 
 STANDARD_IMAGE = "registry.example/runtime:1"
@@ -163,6 +164,86 @@ SECRET_VARIABLE = [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "other",
 def test_whatever_a_pod_really_asks_for_is_judged(path: str, value: Any, rule: str | None) -> None:
     found = check_pod(changed(path, value), settings())
     assert {item.rule for item in found} == ({rule} if rule else set())
+
+
+def _nodes(value: str) -> dict[str, Any]:
+    term = {"matchExpressions": [{"key": "disk", "operator": "In", "values": [value]}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}
+
+
+def _disk(**changes: Any) -> dict[str, Any]:
+    spec = {"accessModes": ["ReadWriteOnce"], "storageClassName": "fast", "resources": {"requests": {"storage": "1Gi"}}}
+    return {"name": "disk", "ephemeral": {"volumeClaimTemplate": {"spec": {**spec, **changes}}}}
+
+
+INIT: dict[str, Any] = {
+    "name": "fill",
+    "image": "docker.io/fill:1",
+    "command": ["fill"],
+    "args": ["--all"],
+    "env": [{"name": "LD_LIBRARY_PATH", "value": "/opt"}],
+    "resources": {"limits": {"cpu": "100m", "memory": "64Mi"}, "requests": {"cpu": "100m", "memory": "64Mi"}},
+}
+TEMPLATE: dict[str, Any] = {
+    "volumes": [
+        _disk(),
+        {"name": "ca", "configMap": {"name": "ca"}},
+        {"name": "licence", "secret": {"secretName": "licence"}},
+        {"name": "shared", "persistentVolumeClaim": {"claimName": "shared", "readOnly": True}},
+    ],
+    "initContainers": [INIT],
+    "affinity": _nodes("ssd"),
+}
+_FRAME = {"securityContext": CONTAINER["securityContext"]}
+
+
+def _tuples(value: Any) -> Any:
+    """What is read from YAML holds tuples."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def settings_with_template(**changes: Any) -> Environment:
+    environment = settings({"templates": ("disk",)}, **changes)
+    init = {**INIT, "resources": {"limits": INIT["resources"]["limits"]}}
+    template = PodTemplate.model_validate({"pod": _tuples({**TEMPLATE, "initContainers": [init]})})
+    defined = DefinedTemplate(name="disk", spec=template.pod_spec(), mounts=(), file="environments.yaml", line=1)
+    environment.define(notifiers={}, templates={"disk": defined, "other": defined})
+    return environment
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "rule"),
+    [
+        ("spec.volumes", TEMPLATE["volumes"], None),
+        ("spec.volumes", [_disk(storageClassName="slow")], "volumes"),
+        ("spec.volumes", [_disk(resources={"requests": {"storage": "2Gi"}})], "volumes"),
+        ("spec.volumes", [{"name": "ca", "configMap": {"name": "other"}}], "volumes"),
+        ("spec.volumes", [{"name": "other", "configMap": {"name": "ca"}}], "volumes"),
+        ("spec.volumes", [{"name": "licence", "secret": {"secretName": "other"}}], "secrets"),
+        ("spec.volumes", [{"name": "other", "secret": {"secretName": "licence"}}], "secrets"),
+        ("spec.volumes", [{"name": "shared", "persistentVolumeClaim": {"claimName": "shared"}}], "volumes"),
+        ("spec.volumes", [{"name": "ca", "hostPath": {"path": "/"}}], "volumes"),
+        ("spec.initContainers", [{**INIT, **_FRAME}], None),
+        ("spec.initContainers", [{**INIT, **_FRAME, "image": "docker.io/fill:2"}], "images"),
+        ("spec.initContainers", [{**INIT, **_FRAME, "command": ["sh"]}], "commands"),
+        ("spec.initContainers", [{**INIT, **_FRAME, "args": ["--none"]}], "commands"),
+        ("spec.initContainers", [{**INIT, **_FRAME, "name": "other"}], "commands"),
+        (
+            "spec.initContainers",
+            [{**INIT, **_FRAME, "env": [{"name": "LD_PRELOAD", "value": "/x"}]}],
+            "commands",
+        ),
+        ("spec.initContainers", [{**INIT, "securityContext": {"privileged": True}}], "restricted"),
+        ("spec.affinity", _nodes("ssd"), None),
+        ("spec.affinity", _nodes("gpu"), "node_selector"),
+    ],
+)
+def test_exactly_what_a_template_adds_is_allowed(path: str, value: Any, rule: str | None) -> None:
+    rules = {item.rule for item in check_pod(changed(path, value), settings_with_template())}
+    assert rule in rules if rule else rules == set()
+    assert check_pod(changed(path, value), settings()) != []  # where no template is allowed, nothing of it is
 
 
 def test_commands_are_allowed_in_pods_unless_the_platform_says_no() -> None:

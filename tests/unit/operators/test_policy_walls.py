@@ -41,7 +41,54 @@ PLATFORM: dict[str, Any] = {
         "uri_schemes": ["s3"],
         "experiments": ["/churn/*"],
         "jinja": ["ds"],
+        "templates": ["disk"],
     },
+}
+_INIT = {
+    "name": "fill",
+    "image": f"registry.example/teams/fill{DIGEST}",
+    "resources": {"limits": {"cpu": 1, "memory": "1Gi"}},
+}
+
+
+def _nodes(value: str) -> dict[str, Any]:
+    terms = [{"matchExpressions": [{"key": "disk", "operator": "In", "values": [value]}]}]
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+
+
+#: The platform allows ``disk`` and none of the others.
+TEMPLATES: dict[str, Any] = {
+    "disk": {
+        "volumes": [
+            {
+                "name": "scratch",
+                "ephemeral": {
+                    "volumeClaimTemplate": {
+                        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1024Mi"}}}
+                    }
+                },
+            },
+            {"name": "ca", "configMap": {"name": "ca"}},
+            {"name": "licence", "secret": {"secretName": "licence"}},
+        ],
+        "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}, {"name": "ca", "mountPath": "/ca"}],
+        "initContainers": [
+            {
+                **_INIT,
+                "image": "docker.io/fill:1",
+                "command": ["fill"],
+                "env": [{"name": "LD_LIBRARY_PATH", "value": "/opt"}],
+                "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
+            }
+        ],
+        "affinity": _nodes("ssd"),
+        "terminationGracePeriodSeconds": 45,
+    },
+    "secret-files": {"volumes": [{"name": "licence", "secret": {"secretName": "admin"}}]},
+    "any-config": {"volumes": [{"name": "ca", "configMap": {"name": "admin"}}]},
+    "any-image": {"initContainers": [{**_INIT, "image": f"docker.io/fill{DIGEST}"}]},
+    "any-command": {"initContainers": [{**_INIT, "command": ["sh"]}]},
+    "other-nodes": {"affinity": _nodes("gpu")},
 }
 WEAK_ALLOW = {
     "images": ["registry.example/", "docker.io/"],
@@ -50,6 +97,7 @@ WEAK_ALLOW = {
     "max_partitions": 1000,
     "uri_schemes": ["s3", "file", "https"],
     "jinja": ["ds", "conn.mlflow_prod.password"],
+    "templates": list(TEMPLATES),
 }
 DECLARATION: dict[str, Any] = {
     "apiVersion": "mlops/v1",
@@ -102,6 +150,13 @@ ROWS = [
     Row("jinja", {"input": "s3://{{ conn.mlflow_prod.password }}/"}, judged=(DECLARED,)),
     Row("jinja", {"env": {"A": "{{ conn.mlflow_prod.password }}"}}, judged=(DECLARED,)),
     Row("jinja", model={"description": "{{ ds }}"}, judged=(DECLARED,)),
+    Row("templates", {"extends": "secret-files"}, judged=(DECLARED,)),
+    # A pod does not say what it extends: its parts are judged.
+    Row("secrets", {"extends": "secret-files"}, judged=(TASK, POD)),
+    Row("volumes", {"extends": "any-config"}, judged=(TASK, POD)),
+    Row("images", {"extends": "any-image"}, judged=(TASK, POD)),
+    Row("commands", {"extends": "any-command"}, judged=(TASK, POD)),
+    Row("node_selector", {"extends": "other-nodes"}, judged=(TASK, POD)),
     # The namespace decides which policy the API server asks.
     Row("namespace", drift={"namespace": "kube-system"}, judged=(TASK,)),
     Row("service_account", drift={"service_account": "admin"}, judged=(TASK, POD)),
@@ -114,11 +169,13 @@ ROWS = [
     Row("connections", drift={"connections": {"mlflow": "admin", "kubernetes": "k8s_prod"}}, judged=(TASK,)),
     Row("connections", drift={"connections": {"mlflow": "mlflow_prod", "kubernetes": "admin"}}, judged=(TASK,)),
 ]
-ALLOWED = Row("")
+ALLOWED = (Row(""), Row("", {"extends": "disk"}))
 
 
 def write_environments(file: Path, settings: dict[str, Any]) -> Path:
-    file.write_text(yaml.safe_dump({"apiVersion": "mlops/v1", "environments": {"prod": settings}}))
+    templates = {name: {"pod": pod} for name, pod in TEMPLATES.items()}
+    document = {"apiVersion": "mlops/v1", "templates": templates, "environments": {"prod": settings}}
+    file.write_text(yaml.safe_dump(document))
     return file
 
 
@@ -180,7 +237,9 @@ def test_operator_refuses(
     assert api_requests == []
 
 
+@pytest.mark.parametrize("row", ALLOWED, ids=["plain", "template"])
 def test_walls_have_a_door(
+    row: Row,
     platform: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -188,7 +247,7 @@ def test_walls_have_a_door(
     context: Any,
     resolved: Any,
 ) -> None:
-    task = build_task(ALLOWED, PLATFORM, tmp_path, resolved)
+    task = build_task(row, PLATFORM, tmp_path, resolved)
     assert main(["validate", str(tmp_path / "churn.yaml"), "--environments", str(platform)]) == 0
     assert load_model_dags(tmp_path / "churn.yaml", environments=platform)
     monkeypatch.setenv(FILE_SETTING, str(platform))
@@ -200,4 +259,4 @@ def test_walls_have_a_door(
 def test_every_rule_of_the_platform_is_in_the_table() -> None:
     rules = {row.rule for row in ROWS}
     allow = {"images", "require_digest", "commands", "max_cpu", "max_memory", "max_gpu", "max_partitions", "jinja"}
-    assert allow | {"uri_schemes", "experiments"} <= rules
+    assert allow | {"uri_schemes", "experiments", "templates"} <= rules
