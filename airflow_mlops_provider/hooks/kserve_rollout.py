@@ -11,7 +11,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from airflow_mlops_provider.exceptions import DeploymentFailedError, DeploymentTimeoutError, TransientError
+from airflow_mlops_provider.exceptions import (
+    DeploymentFailedError,
+    DeploymentTimeoutError,
+    MLOpsProviderError,
+    TransientError,
+)
 from airflow_mlops_provider.hooks.kserve import KServeHook
 from airflow_mlops_provider.hooks.kserve_api import ServiceReference
 from airflow_mlops_provider.manifests.inference_service_seal import read_spec_hash
@@ -80,7 +85,8 @@ def explain(
         seen = hook.observe(reference, events=True)
         spec_hash = target.spec_hash or (read_spec_hash(seen.service) if seen.service else None)
         logs = _read_logs(hook, seen, spec_hash, verdict)
-    except TransientError as error:
+    except MLOpsProviderError as error:
+        # The cause is known; that its proof cannot be read must not take its place.
         return DeploymentFailedError(f"{reference}: {verdict.cause}\n(nothing more could be read: {error})")
     cause = f"{reference}: {verdict.cause}"
     if verdict.container and (said := last_line(logs, verdict.container)) and said not in cause:

@@ -25,6 +25,8 @@ DEPLOYMENT_MODE_ANNOTATION: Final = "serving.kserve.io/deploymentMode"
 #: KServe puts the model's container under this name.
 PREDICTOR_CONTAINER: Final = "kserve-container"
 STORAGE_CONTAINER: Final = "storage-initializer"
+#: The same of an LLMInferenceService.
+LLM_CONTAINER: Final = "main"
 
 #: Modes and autoscalers that start the first pod when a request comes; in the others nothing would ever answer.
 _FROM_ZERO: Final = ("Knative", "Serverless", "keda")

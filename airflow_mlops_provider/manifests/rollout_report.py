@@ -8,7 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from airflow_mlops_provider.manifests.inference_service import PREDICTOR_CONTAINER, STORAGE_CONTAINER
+from airflow_mlops_provider.manifests.inference_service import (
+    LLM_CONTAINER,
+    PREDICTOR_CONTAINER,
+    STORAGE_CONTAINER,
+)
 from airflow_mlops_provider.manifests.inference_service_seal import describe
 from airflow_mlops_provider.manifests.rollout import Observation, carries_hash, template_hash
 from airflow_mlops_provider.manifests.rollout_evidence import Object, Verdict, conditions_of
@@ -31,7 +35,7 @@ def containers_to_read(pod: Object) -> Iterator[tuple[str, bool]]:
     for kind in ("initContainerStatuses", "containerStatuses"):
         for item in status.get(kind) or ():
             name, restarts, state = item["name"], item.get("restartCount", 0), item.get("state") or {}
-            if name not in (STORAGE_CONTAINER, PREDICTOR_CONTAINER) and not restarts:
+            if name not in (STORAGE_CONTAINER, PREDICTOR_CONTAINER, LLM_CONTAINER) and not restarts:
                 continue
             if restarts and "running" in state:
                 yield name, True
