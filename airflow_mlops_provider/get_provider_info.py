@@ -27,7 +27,15 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "hooks": [{"integration-name": "MLflow", "python-modules": ["airflow_mlops_provider.hooks.mlflow"]}],
         "sensors": [{"integration-name": "KServe", "python-modules": ["airflow_mlops_provider.sensors.kserve"]}],
-        "triggers": [{"integration-name": "KServe", "python-modules": ["airflow_mlops_provider.triggers.kserve"]}],
+        "triggers": [
+            {
+                "integration-name": "KServe",
+                "python-modules": [
+                    "airflow_mlops_provider.triggers.kserve",
+                    "airflow_mlops_provider.triggers.kserve_canary",
+                ],
+            }
+        ],
         "operators": [
             {
                 "integration-name": "MLflow",
@@ -41,6 +49,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "KServe",
                 "python-modules": [
                     "airflow_mlops_provider.operators.kserve",
+                    "airflow_mlops_provider.operators.kserve_canary",
                     "airflow_mlops_provider.operators.kserve_delete",
                     "airflow_mlops_provider.operators.kserve_deploy",
                     "airflow_mlops_provider.operators.kserve_predict",
