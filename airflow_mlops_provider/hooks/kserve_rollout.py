@@ -7,7 +7,7 @@ as the trigger's. Does I/O through :class:`~airflow_mlops_provider.hooks.kserve.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -87,14 +87,19 @@ def explain(
         logs = _read_logs(hook, seen, spec_hash, verdict)
     except MLOpsProviderError as error:
         # The cause is known; that its proof cannot be read must not take its place.
-        return DeploymentFailedError(f"{reference}: {verdict.cause}\n(nothing more could be read: {error})")
-    cause = f"{reference}: {verdict.cause}"
+        return _error(verdict, reference, verdict.cause, [f"(nothing more could be read: {error})"])
+    cause = verdict.cause
     if verdict.container and (said := last_line(logs, verdict.container)) and said not in cause:
         cause += f"; its last line: {said}"
-    text = "\n".join([cause, *build_report(seen, spec_hash, logs)])
+    return _error(verdict, reference, cause, build_report(seen, spec_hash, logs))
+
+
+def _error(
+    verdict: Verdict, reference: ServiceReference, cause: str, proof: Sequence[str]
+) -> DeploymentFailedError | DeploymentTimeoutError:
     if verdict.state == "failed":
-        return DeploymentFailedError(text)
-    return DeploymentTimeoutError(f"{reference}: not ready in time: {text.removeprefix(f'{reference}: ')}")
+        return DeploymentFailedError("\n".join([f"{reference}: {cause}", *proof]))
+    return DeploymentTimeoutError("\n".join([f"{reference}: not ready in time: {cause}", *proof]))
 
 
 def _read_logs(hook: KServeHook, seen: Observation, spec_hash: str | None, verdict: Verdict) -> dict[str, str]:

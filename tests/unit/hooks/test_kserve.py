@@ -13,7 +13,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from kserve_api_server import ApiServer, rolled_out, serve, service
 
-from airflow_mlops_provider.exceptions import ConflictError, DeploymentFailedError, TransientError
+from airflow_mlops_provider.exceptions import (
+    ConflictError,
+    DeploymentFailedError,
+    DeploymentTimeoutError,
+    TransientError,
+)
 from airflow_mlops_provider.hooks import kserve, kserve_rollout
 from airflow_mlops_provider.hooks.kserve import KServeHook
 from airflow_mlops_provider.hooks.kserve_api import ServiceReference
@@ -129,6 +134,13 @@ def test_cause_is_the_first_line(server: ApiServer, hook: KServeHook) -> None:
     first, *proof = str(error).splitlines()
     assert first == "InferenceService ml/churn: no room"
     assert "condition of InferenceService ml/churn: Ready=True" in proof
+
+
+def test_unreadable_proof_does_not_take_the_place_of_the_cause(server: ApiServer, hook: KServeHook) -> None:
+    server.refusals = [(403, "cannot list pods")]
+    error = explain(hook, SERVICE, TARGET, Verdict("waiting", "pod p1 is not ready"))
+    assert isinstance(error, DeploymentTimeoutError)
+    assert str(error).startswith("InferenceService ml/churn: not ready in time: pod p1 is not ready\n(nothing more")
 
 
 @pytest.mark.parametrize(
