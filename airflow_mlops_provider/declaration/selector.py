@@ -31,6 +31,8 @@ class ModelSelector:
                                            ``runs:/id/path`` or ``runs:/id`` (its only model, or ``logged_model``)
     =====================================  ===========================================================
 
+    A run may be chosen with a ``registered_model`` beside it: the one whose versions a person may pick for a run.
+
     :param logged_model: name (or ``m-…`` ID) of the model, where a run has logged several.
     :param on_ambiguous: ``latest`` takes the newest of several runs, ``fail`` refuses; equal start times always fail.
     :raises ValueError: not exactly one way was chosen, or its parts are incomplete.
@@ -91,7 +93,7 @@ class ModelSelector:
     def __str__(self) -> str:
         if self.uri:
             return self.uri
-        if self.registered_model:
+        if self.registered_model and (self.alias or self.version):
             return f"registered model {self.registered_model!r}, " + (
                 f"alias {self.alias!r}" if self.alias else f"version {self.version}"
             )

@@ -217,6 +217,8 @@ def test_trigger_form_picks_a_model_and_no_interval(repository: Path) -> None:
     params = build(repository, CHURN + "registered_model: churn_gbm\n")["prod.churn.online"].params
     assert set(params) == {"model_version", "model_alias", "model_run_id"}
     params.validate()
+    task = build(repository, CHURN + "registered_model: churn_gbm\n")["prod.churn.online"].get_task("resolve")
+    assert task.model["registered_model"] == "churn_gbm"  # without it no version could be picked
     assert params.get_param("model_version").description == "Deploy this registered version instead."
 
 

@@ -36,8 +36,9 @@ def test_a_model_in_each_of_its_environments(environments: Environments) -> None
     dev, test, prod = load_declaration(file, environments)
     assert [model.environment for model in (dev, test, prod)] == ["dev", "test", "prod"]
     assert prod.dag_ids() == ("prod.churn.batch", "prod.churn.online")
-    assert prod.selector() == ModelSelector(experiment="/churn/gbm", run_tag={"stage": "prod"}, on_ambiguous="fail")
-    assert dev.selector() == ModelSelector(experiment="/churn/gbm", latest_run=True)
+    names = {"experiment": "/churn/gbm", "registered_model": "churn_gbm"}
+    assert prod.selector() == ModelSelector(**names, run_tag={"stage": "prod"}, on_ambiguous="fail")  # type: ignore[arg-type]
+    assert dev.selector() == ModelSelector(**names, latest_run=True)  # type: ignore[arg-type]
     assert prod.settings is environments["prod"]
     assert prod.batch is not None
     assert test.batch is not None

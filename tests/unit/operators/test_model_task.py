@@ -10,6 +10,7 @@ from airflow_mlops_provider.exceptions import ModelNotFoundError, TransientError
 from airflow_mlops_provider.operators.model_task import override_selector, permanent_errors_fail
 
 TAGGED = ModelSelector(experiment="/churn", run_tag={"stage": "prod"}, logged_model="gbm")
+BOTH = ModelSelector(experiment="/churn", run_tag={"stage": "prod"}, registered_model="churn")
 REGISTERED = ModelSelector(registered_model="churn", alias="prod")
 RUN = "0" * 32
 
@@ -21,6 +22,8 @@ RUN = "0" * 32
         (TAGGED, {"model_run_id": None, "model_version": ""}, TAGGED),
         (TAGGED, {"model_run_id": RUN}, ModelSelector(uri=f"runs:/{RUN}", logged_model="gbm")),
         (REGISTERED, {"model_version": 7}, ModelSelector(registered_model="churn", version="7")),
+        (BOTH, {}, BOTH),
+        (BOTH, {"model_version": "3"}, ModelSelector(registered_model="churn", version="3")),
         (REGISTERED, {"model_alias": " old "}, ModelSelector(registered_model="churn", alias="old")),
     ],
 )
