@@ -1,12 +1,13 @@
-"""How long does a DAG file take to parse, next to a plain Python loop and the other YAML factories.
+"""How long does a DAG file take to parse, next to plain Python loops and the other YAML factories.
 
-Every side builds the same N DAGs of one pod task in a fresh process, imports not counted: the plain loop with
-KubernetesPodOperator itself (the floor), this project with one declaration for each, dag-factory and blueprint with one
-YAML for each. Sides take turns, so that a busy machine slows all alike. Measured: CPU per DAG, bytes of the serialised
-DAG. Prints medians and ratios to the floor: ``python benchmarks/parse.py [--sizes 10 200] [--rounds 3] [--json FILE]``.
+The sides take turns, each in processes of its own, so that a busy machine slows all alike; what counts is CPU time,
+never the clock. Floors: *bare*, a loop with the pod operator that does what a peer's YAML says; *whole*, a loop written
+by hand whose DAGs are those of this project to the byte; *whole, as usual*, the same with the trigger form where
+everybody puts it. ``parsing/inputs.py`` has their text. Prints medians and ratios:
 
-Peers are installed with uv into a virtual environment in the user's cache; one that cannot be is left out with its
-reason. It gets the same versions of Airflow and the Kubernetes provider as this one.
+    python benchmarks/parse.py [--sizes 10 200 2000] [--rounds 5] [--json FILE]
+
+More than 200 DAGs, and workers, are measured twice only. A peer that cannot be installed is left out, with the reason.
 """
 
 from __future__ import annotations
@@ -18,219 +19,183 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from parsing.inputs import write_inputs
+from parsing.peers import install_peers
 
-ROOT = Path(__file__).resolve().parent.parent
-PEERS = ("dag-factory==1.1.0", "airflow-blueprint==0.5.0")
-_SAME = ("apache-airflow", "apache-airflow-providers-cncf-kubernetes")
+_CHILD = Path(__file__).resolve().parent / "parsing" / "child.py"
+_FLOORS = {"bare": "plain loop, bare", "whole": "plain loop, whole", "whole-as-usual": "plain loop, whole, as usual"}
+_TITLES = {**_FLOORS, "ours": "this project", "dag-factory": "dag-factory 1.1.0", "blueprint": "blueprint 0.5.0"}
+#: One file for each DAG: blueprint reads whole directories only.
+_EACH = ("bare", "whole", "ours", "dag-factory")
+_EACH_FILES = 20
+_FEW_ROUNDS_ABOVE, _FEW_ROUNDS = 200, 2
+_VALIDATED_FILES = 1000
 
-ENVIRONMENTS = {
-    "apiVersion": "mlops/v1",
-    "environments": {
-        "prod": {
-            "namespace": "ml",
-            "image": "registry.example/runtime:1",
-            "model": {"run_tag": {"stage": "prod"}},
-            "allow": {"jinja": ["ds"], "uri_schemes": ["s3"], "max_cpu": "4", "max_memory": "8Gi"},
-        }
-    },
-}
-#: Around each side: one process, imports first, then the clock.
-FRAME = """
-import json, os, sys, time
-from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.sdk import DAG
-from airflow.serialization.serialized_objects import DagSerialization
-folder, count = sys.argv[1], int(sys.argv[2])
-{imports}
-start = time.process_time()
-{build}
-seconds = time.process_time() - start
-dags = [dag for dag in dags if dag.dag_id.startswith("prod.")]
-assert len(dags) == count, (len(dags), count)
-assert all(len(dag.tasks) == 1 for dag in dags)
-size = sum(len(json.dumps(DagSerialization.to_dict(dag), default=str)) for dag in dags) // count
-print("RESULT", json.dumps({{"seconds": seconds, "bytes": size}}))
-"""
-PLAIN = """
-dags = []
-for number in range(count):
-    with DAG(f"prod.model-{number}.batch", schedule="0 3 * * *", default_args={"owner": "me", "retries": 2}) as dag:
-        KubernetesPodOperator(
-            task_id="score", name="score", namespace="ml", image="registry.example/runtime:1",
-            cmds=["mlops-runtime", "score"],
-            env_vars={"INPUT_URI": "s3://in/{{ ds }}/", "OUTPUT_URI": "s3://out/{{ ds }}/"},
-            container_resources={"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {"cpu": "1", "memory": "2Gi"}},
-        )
-    dags.append(dag)
-"""
-OURS = """
-from pathlib import Path
-dags = [dag for file in sorted(Path(folder, "models").glob("*.yaml")) for dag in load_model_dags(file).values()]
-"""
-OURS_IMPORTS = """
-from airflow_mlops_provider import load_model_dags
-import airflow_mlops_provider.dag_factory.batch, airflow_mlops_provider.operators.mlflow
-"""
-DAG_FACTORY = """
-from pathlib import Path
-found = {}
-for file in sorted(Path(folder, "dag-factory").glob("*.yaml")):
-    load_yaml_dags(globals_dict=found, config_filepath=str(file))
-dags = [dag for dag in found.values() if isinstance(dag, DAG)]
-"""
-BLUEPRINT = """
-dags = build_all_airflow_dags(folder + "/blueprint", register_globals={}, render_templates=False)
-"""
-BLUEPRINT_TEMPLATE = """
-from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from blueprint import BaseModel, Blueprint
-
-class ScoreConfig(BaseModel):
-    input: str
-    output: str
-
-class Score(Blueprint[ScoreConfig]):
-    def render(self, config):
-        return KubernetesPodOperator(
-            task_id=self.step_id, name="score", namespace="ml", image="registry.example/runtime:1",
-            cmds=["mlops-runtime", "score"],
-            env_vars={"INPUT_URI": config.input, "OUTPUT_URI": config.output},
-            container_resources={"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {"cpu": "1", "memory": "2Gi"}},
-        )
-"""
-
-SIDES = {
-    "plain loop": ("", PLAIN),
-    "ours": (OURS_IMPORTS, OURS),
-    "dag-factory": ("from dagfactory import load_yaml_dags", DAG_FACTORY),
-    "blueprint": ("from blueprint import build_all_airflow_dags", BLUEPRINT),
-}
+Samples = dict[str, list[dict[str, Any]]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 200], metavar="N", help="numbers of DAGs")
-    parser.add_argument("--rounds", type=int, default=3, help="fresh processes of each side")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 200, 2000], metavar="N", help="numbers of DAGs")
+    parser.add_argument("--rounds", type=int, default=5, help="processes of each side; at least 5 for a statement")
     parser.add_argument("--json", type=Path, help="where to keep all measurements")
     arguments = parser.parse_args()
     peers, reason = install_peers()
     if reason:
         print(f"dag-factory, blueprint: left out, they do not install: {reason}")
-    pythons = {"plain loop": sys.executable, "ours": sys.executable}
+    pythons = dict.fromkeys([*_FLOORS, "ours"], sys.executable)
     pythons |= {"dag-factory": peers, "blueprint": peers} if peers else {}
     measured: dict[str, Any] = {}
     for count in arguments.sizes:
-        with tempfile.TemporaryDirectory() as name:
-            write_files(Path(name), count)
-            measured[str(count)] = found = {side: [] for side in pythons}
-            for _ in range(arguments.rounds):
-                for side, python in pythons.items():
-                    found[side].append(measure(python, side, Path(name), count))
-        print_table(count, found)
+        measured[str(count)] = measure_size(pythons, count, arguments.rounds)
+    measured["validate"] = measure_validation(arguments.rounds)
+    print_validation(measured["validate"])
     if arguments.json:
-        arguments.json.write_text(json.dumps(measured, indent=2))
+        arguments.json.write_text(json.dumps(measured, indent=1) + "\n")
 
 
-def install_peers() -> tuple[str | None, str | None]:
-    """Return the peers' interpreter, or why there is none."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    folder = cache / "airflow-mlops-provider" / "benchmark-peers"
-    python = folder / "bin" / "python"
-    pins = [f"{name}=={version(name)}" for name in _SAME]
-    this = f"{sys.version_info.major}.{sys.version_info.minor}"
-    for command in (
-        ["uv", "venv", "--quiet", "--allow-existing", "--python", this, str(folder)],
-        ["uv", "pip", "install", "--quiet", "--python", str(python), *PEERS, *pins],
-    ):
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        except OSError as error:
-            return None, str(error)
-        if done.returncode:
-            return None, (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-    return str(python), None
+def measure_size(pythons: dict[str, str], count: int, rounds: int) -> dict[str, Samples]:
+    """Measure all sides with *count* DAGs, and print what comes of it."""
+    rounds = rounds if count <= _FEW_ROUNDS_ABOVE else min(rounds, _FEW_ROUNDS)
+    last = str(count - 1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_inputs(folder, count)
+
+        def child(side: str, mode: str, *arguments: str) -> Any:
+            return run_child(pythons[side], folder, mode, side, *arguments)
+
+        found: dict[str, Samples] = {"fresh": {side: [] for side in pythons}, "wanted": {}}
+        for _ in range(rounds):
+            for side in pythons:
+                found["fresh"][side].append(child(side, "fresh", str(count)))
+        found["fork"] = {side: child(side, "fork", str(count), str(rounds)) for side in pythons}
+        found["each"] = {side: child(side, "each", str(min(count, _EACH_FILES))) for side in pythons if side in _EACH}
+        for _ in range(_FEW_ROUNDS):
+            for side in ("whole", "ours"):
+                for title, file in (("all in one file", "all"), ("one file each", last)):
+                    runs = found["wanted"].setdefault(f"{_TITLES[side]}, {title}", [])
+                    runs.append(child(side, "wanted", file, f"prod.model-{last}.batch"))
+    print_size(count, found)
+    return found
 
 
-def write_files(folder: Path, count: int) -> None:
-    """Write what each side reads."""
-    for name in ("models", "dag-factory", "blueprint", "home"):
-        (folder / name).mkdir()
-    (folder / ".git").mkdir()
-    (folder / "environments.yaml").write_text(yaml.safe_dump(ENVIRONMENTS))
-    (folder / "blueprint" / "templates.py").write_text(BLUEPRINT_TEMPLATE)
-    for number in range(count):
-        for place, document in documents(number).items():
-            (folder / place.format(number)).write_text(yaml.safe_dump(document, sort_keys=False))
-
-
-def documents(number: int) -> dict[str, Any]:
-    """Return the same DAG in each dialect."""
-    source, target, schedule = "s3://in/{{ ds }}/", "s3://out/{{ ds }}/", "0 3 * * *"
-    amount = {"cpu": "1", "memory": "2Gi"}
-    ours = {
-        "apiVersion": "mlops/v1",
-        "model": f"model-{number}",
-        "owner": "me",
-        "experiment": "/churn",
-        "batch": {"schedule": schedule, "input": source, "output": target, "resources": amount},
-        "environments": {"prod": {}},
-    }
-    task = {
-        "task_id": "score",
-        "operator": "airflow.providers.cncf.kubernetes.operators.pod.KubernetesPodOperator",
-        "name": "score",
-        "namespace": "ml",
-        "image": "registry.example/runtime:1",
-        "cmds": ["mlops-runtime", "score"],
-        "env_vars": {"INPUT_URI": source, "OUTPUT_URI": target},
-        "container_resources": {"requests": amount, "limits": amount},
-    }
-    defaults = {"owner": "me", "retries": 2, "start_date": "2025-01-01"}
-    dag_id = f"prod.model-{number}.batch"
-    peer = {dag_id: {"schedule": schedule, "catchup": False, "default_args": defaults, "tasks": [task]}}
-    step = {"blueprint": "score", "input": source, "output": target}
-    return {
-        "models/{}.yaml": ours,
-        "dag-factory/{}.yaml": peer,
-        "blueprint/{}.dag.yaml": {"dag_id": dag_id, "schedule": schedule, "steps": {"score": step}},
-    }
-
-
-def measure(python: str, side: str, folder: Path, count: int) -> dict[str, float]:
-    """Build the DAGs once in a fresh process.
+def run_child(python: str, folder: Path, mode: str, *arguments: str) -> Any:
+    """Run one measured process and return what it found.
 
     :raises RuntimeError: the side failed; with its last words.
     """
-    imports, build = SIDES[side]
     settings = {"AIRFLOW_HOME": str(folder / "home"), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-    environment = {**os.environ, **settings, "PYTHONPATH": str(ROOT) if side == "ours" else ""}
-    script = FRAME.format(imports=imports, build=build)
-    command = [python, "-c", script, str(folder), str(count)]
+    environment = {**os.environ, **settings}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every import takes twice as long
+    command = [python, str(_CHILD), mode, str(folder), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     for line in done.stdout.splitlines():
         if line.startswith("RESULT "):
-            found: dict[str, float] = json.loads(line.removeprefix("RESULT "))
-            return found
-    raise RuntimeError(f"{side}: {done.stderr.strip()[-2000:]}")
+            return json.loads(line.removeprefix("RESULT "))
+    raise RuntimeError(f"{mode} {arguments}: {done.stderr.strip()[-2000:]}")
 
 
-def print_table(count: int, found: dict[str, list[dict[str, float]]]) -> None:
-    def median(side: str, key: str) -> float:
-        return statistics.median(item[key] for item in found[side])
+def measure_validation(rounds: int) -> list[dict[str, float]]:
+    """Measure ``airflow-mlops validate`` over a directory, start to end."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_inputs(folder, _VALIDATED_FILES)
+        command = [str(Path(sys.executable).with_name("airflow-mlops")), "validate", str(folder)]
+        return [_run_timed(command) for _ in range(rounds)]
 
-    print(f"N = {count}, median of {len(found['ours'])} fresh processes")
-    for side in found:
-        seconds, size = median(side, "seconds"), median(side, "bytes")
-        times, larger = seconds / median("plain loop", "seconds"), size / median("plain loop", "bytes")
-        print(
-            f"  {side:<12} {seconds / count * 1000:6.2f} ms CPU per DAG ({times:5.2f} × plain)"
-            f"  {size:6.0f} bytes ({larger:4.2f} × plain)"
+
+def _run_timed(command: Sequence[str]) -> dict[str, float]:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)}: exit code {process.returncode}")
+    return {"seconds": usage.ru_utime + usage.ru_stime, "peak_mib": usage.ru_maxrss / 1024}
+
+
+def print_size(count: int, found: dict[str, Samples]) -> None:
+    fresh, fork = found["fresh"], found["fork"]
+    print(f"\n### {count} DAGs, medians of {len(fresh['ours'])}\n")
+    head = [
+        "",
+        "fresh: ms/DAG",
+        "× bare",
+        "× whole",
+        "own imports, ms",
+        "peak MiB",
+        "bytes/DAG",
+        "fork: ms/DAG",
+        "× bare",
+    ]
+    rows = []
+    for side in fresh:
+        new, forked = _median(fresh[side], "seconds") / count, _median(fork[side], "seconds") / count
+        floors = [_median(fresh[floor], "seconds") / count for floor in ("bare", "whole")]
+        rows.append(
+            [
+                _TITLES[side],
+                f"{new * 1000:.2f}",
+                *(f"{new / floor:.2f}" for floor in floors),
+                f"{_median(fresh[side], 'import_seconds') * 1000:.0f}",
+                f"{_median(fresh[side], 'peak_mib'):.0f} (+{_median(fresh[side], 'grown_mib'):.0f})",
+                f"{_median(fresh[side], 'bytes'):.0f}",
+                f"{forked * 1000:.2f}",
+                f"{forked * count / _median(fork['bare'], 'seconds'):.2f}",
+            ]
         )
+    print_table(head, rows)
+    same = fresh["ours"][0]["digest"] == fresh["whole"][0]["digest"]
+    print(f"\nThe DAGs of this project and of «{_FLOORS['whole']}» are {'the same' if same else 'NOT the same'}.")
+    print_each(found["each"])
+    print_wanted(found["wanted"])
+
+
+def print_each(each: Samples) -> None:
+    rows = []
+    for side, runs in each.items():
+        took = _median(runs, "seconds")
+        floors = [took / _median(each[floor], "seconds") for floor in ("bare", "whole")]
+        rows.append([_TITLES[side], f"{took * 1000:.1f}", *(f"{floor:.2f}" for floor in floors)])
+    print(f"\n{len(each['ours'])} files of one DAG, a fork for each:\n")
+    print_table(["", "ms/file", "× bare", "× whole"], rows)
+
+
+def print_wanted(samples: Samples) -> None:
+    rows = [
+        [title, *(f"{_median(runs, key) * 1000:.1f}" for key in ("seconds", "import_seconds"))]
+        for title, runs in samples.items()
+    ]
+    print("\nA worker that needs one of them:\n")
+    print_table(["", "ms", "own imports, ms"], rows)
+
+
+def print_validation(runs: list[dict[str, float]]) -> None:
+    print(
+        f"\nairflow-mlops validate, {_VALIDATED_FILES} files: {_median(runs, 'seconds'):.2f} s CPU, "
+        f"{_median(runs, 'peak_mib'):.0f} MiB, median of {len(runs)}"
+    )
+
+
+def print_table(head: list[str], rows: list[list[str]]) -> None:
+    """Print Markdown."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    lines = [head, ["-" * width for width in widths], *rows]
+    for line in lines:
+        cells = [
+            cell.ljust(width) if not column else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print(f"| {' | '.join(cells)} |")
+
+
+def _median(samples: list[dict[str, Any]], key: str) -> float:
+    return float(statistics.median(sample[key] for sample in samples))
 
 
 if __name__ == "__main__":
