@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,6 +38,18 @@ def test_it_is_a_deployment_with_a_canary_before_it() -> None:
     assert (operator.min_replicas, operator.steps, operator.bake_seconds) == (3, (10, 50), 900)
     assert operator.on_failure == "rollback"
     assert {*KServeDeployOperator.template_fields, "probe_rows"} <= set(operator.template_fields)
+
+
+def test_page_shows_what_the_operator_takes() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "canary.md").read_text()
+    source = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[0]
+    module: dict[str, Any] = {}
+    exec(
+        compile(source.replace("\nKServeCanaryOperator(", "\nshown = KServeCanaryOperator("), "canary.md", "exec"),
+        module,
+    )
+    module["shown"]._check_arguments()
+    assert module["shown"].min_agreement == 0.98
 
 
 @pytest.mark.parametrize(
