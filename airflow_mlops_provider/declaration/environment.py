@@ -12,11 +12,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, StringConstraints, model_validator
 
+from airflow_mlops_provider.declaration.defined_template import DefinedTemplate
 from airflow_mlops_provider.declaration.field_types import (
     Cpu,
     DnsLabel,
     Duration,
     Image,
+    JsonObject,
     Line,
     Link,
     Memory,
@@ -29,7 +31,6 @@ from airflow_mlops_provider.declaration.field_types import (
 )
 from airflow_mlops_provider.declaration.model import ApiVersion, ModelDeclaration
 from airflow_mlops_provider.declaration.notifier import DefinedNotifier, Notifier
-from airflow_mlops_provider.declaration.pod_template import DefinedTemplate, PodTemplate
 from airflow_mlops_provider.declaration.selector import ModelSelector, OnAmbiguous
 from airflow_mlops_provider.declaration.shared_spec import Notify
 from airflow_mlops_provider.declaration.wording import choices
@@ -246,9 +247,7 @@ class EnvironmentsFile(Strict):
     environments: Mapping[Slug, Environment] = Field(
         min_length=1, description="Every place where models may run, by name."
     )
-    templates: Mapping[Slug, PodTemplate] = Field(
-        default_factory=dict, description="What pods may get that declarations have no field for, by name."
-    )
+    templates: Mapping[Slug, JsonObject] = Field(default_factory=dict)  # read by pod_template
     notifiers: Mapping[Slug, Notifier] = Field(
         default_factory=dict, description="What tells somebody how a run ended, by name."
     )

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from airflow_mlops_provider.declaration.environment import EnvironmentsFile
 from airflow_mlops_provider.declaration.model import ModelFile
+from airflow_mlops_provider.declaration.pod_template import EnvironmentsDocument
 
 #: Where the package ships them.
 SCHEMA_DIRECTORY: Final = Path(__file__).parent / "schema"
@@ -22,7 +22,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _OVERLAY = "ModelOverlay"
 _FILES: dict[str, tuple[type[BaseModel], str]] = {
     "model.v1.json": (ModelFile, "A model: models/<name>.yaml (mlops/v1)"),
-    "environments.v1.json": (EnvironmentsFile, "The platform's environments.yaml (mlops/v1)"),
+    "environments.v1.json": (EnvironmentsDocument, "The platform's environments.yaml (mlops/v1)"),
 }
 
 

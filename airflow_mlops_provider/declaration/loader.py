@@ -16,7 +16,7 @@ from typing import TypeAlias
 from pydantic import ValidationError
 
 from airflow_mlops_provider.declaration.batch_spec import BatchSpec
-from airflow_mlops_provider.declaration.definitions import bind_definitions
+from airflow_mlops_provider.declaration.definitions import bind_definitions, read_templates
 from airflow_mlops_provider.declaration.environment import Environment, Environments, EnvironmentsFile
 from airflow_mlops_provider.declaration.jobs import batch_jobs, job_path, read_reference
 from airflow_mlops_provider.declaration.model import ModelDeclaration, ModelFile
@@ -162,14 +162,15 @@ def load_environments(path: str | Path) -> Environments:
     :raises DeclarationError: with every problem of the file.
     """
     document = read_document(Path(path))
-    problems = list(document.problems)
+    templates, wrong = read_templates(document.root)
+    problems = [*document.problems, *wrong]
     try:
         file = EnvironmentsFile.model_validate(document.root.plain())
     except ValidationError as error:
-        raise DeclarationError(
-            in_order([*problems, *schema_problems(error, document.root, EnvironmentsFile)])
-        ) from None
-    problems += bind_definitions(file, document.root)
+        problems += schema_problems(error, document.root, EnvironmentsFile)
+        raise DeclarationError(in_order(problems)) from None
+    if not problems:
+        problems += bind_definitions(file, templates, document.root)
     if problems:
         raise DeclarationError(in_order(problems))
     return Environments(str(path), file.environments)

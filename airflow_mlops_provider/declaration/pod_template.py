@@ -1,25 +1,27 @@
 """Templates of the platform: what a pod gets that declarations have no field for, in Kubernetes' own spelling.
 
 Decides which fields of a pod a template may set. Nothing that weakens the pod's frame is among them: no host paths or
-namespaces, no privileges, no security context; neither nodes, account nor tolerations, which are the environment's. No
-I/O. Fields: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/ (v1.34).
+namespaces, no privileges, no security context; neither nodes, account nor tolerations, which are the environment's.
+Imported only for a file that defines templates: its many models take a quarter of the room's import time. No I/O.
+Fields: https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/ (v1.34).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
+from airflow_mlops_provider.declaration.environment import EnvironmentsFile
 from airflow_mlops_provider.declaration.field_types import (
     Cpu,
     DnsLabel,
     Image,
     Line,
     Memory,
+    Slug,
     Strict,
     Text,
     VariableName,
@@ -190,20 +192,20 @@ class PodTemplate(Strict):
             yield ("pod", "initContainers", index, "volumeMounts"), container.volume_mounts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DefinedTemplate:
-    """A template that an environment allows.
+class TemplatesPart(Strict):
+    """The part of the platform's file that defines templates."""
 
-    :param spec: what is added to the pod's spec, as JSON types; what the model's container mounts is not in it.
-    :param mounts: what the model's container mounts.
-    :param file: the platform's, as messages call it.
-    """
+    templates: Mapping[Slug, PodTemplate] = Field(
+        default_factory=dict, description="What pods may get that declarations have no field for, by name."
+    )
 
-    name: str
-    spec: Mapping[str, Any]
-    mounts: Sequence[Mapping[str, Any]]
-    file: str
-    line: int
+
+class EnvironmentsDocument(EnvironmentsFile):
+    """The file as it is written."""
+
+    templates: Mapping[Slug, PodTemplate] = Field(  # type: ignore[assignment]
+        default_factory=dict, description="What pods may get that declarations have no field for, by name."
+    )
 
 
 def _written(pod: PodOverrides) -> dict[str, Any]:

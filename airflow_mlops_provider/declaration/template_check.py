@@ -7,22 +7,25 @@ mounts have a volume. No I/O.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from airflow_mlops_provider.declaration.environment import EnvironmentsFile
 from airflow_mlops_provider.declaration.node import Path
-from airflow_mlops_provider.declaration.pod_template import PodTemplate
 from airflow_mlops_provider.declaration.rules import texts
 from airflow_mlops_provider.declaration.template import has_template
 from airflow_mlops_provider.declaration.wording import advice, quoted
+
+if TYPE_CHECKING:
+    from airflow_mlops_provider.declaration.pod_template import PodTemplate
 
 #: Every pod has this volume and this container.
 _TAKEN = ("tmp", "base")
 
 
-def template_problems(file: EnvironmentsFile) -> Iterator[tuple[Path, str]]:
+def template_problems(file: EnvironmentsFile, templates: Mapping[str, PodTemplate]) -> Iterator[tuple[Path, str]]:
     """Yield path and message."""
-    for name, template in file.templates.items():
+    for name, template in templates.items():
         at = ("templates", name)
         for path, text in texts(template.model_dump(mode="json", by_alias=True), at):
             if has_template(text):

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from airflow_mlops_provider.dag_factory.pod_arguments import STANDARD_COMMAND as FACTORY_COMMAND
+from airflow_mlops_provider.declaration.defined_template import DefinedTemplate
 from airflow_mlops_provider.declaration.environment import Environment
 from airflow_mlops_provider.declaration.pod_policy import STANDARD_COMMAND, check_pod, check_process, check_task
-from airflow_mlops_provider.declaration.pod_template import DefinedTemplate, PodTemplate
+from airflow_mlops_provider.declaration.pod_template import PodTemplate
 from airflow_mlops_provider.operators.local import STANDARD_COMMAND as DEFAULT_COMMAND
 
 STANDARD_IMAGE = "registry.example/runtime:1"
