@@ -78,14 +78,14 @@ def _explain_job(model: EnvironmentModel, kind: str, batch: BatchSpec) -> dict[s
         _hide(container, {*model.settings.env, *batch.env})
     for container in pod["spec"].get("initContainers", ()):
         _hide(container, {item["name"] for item in container.get("env", ())})
-    return {**outline, **_explain_template(model, batch), "pod": pod}
+    return {**outline, **_explain_template(model, batch.extends), "pod": pod}
 
 
-def _explain_template(model: EnvironmentModel, batch: BatchSpec) -> dict[str, Any]:
-    """Return which template the job extends, where it is written and what it adds."""
-    if batch.extends is None:
+def _explain_template(model: EnvironmentModel, name: str | None) -> dict[str, Any]:
+    """Return which template is extended, where it is written and what it adds."""
+    if name is None:
         return {}
-    template = model.settings.templates[batch.extends]
+    template = model.settings.templates[name]
     adds = sorted({*template.spec, *(["volumeMounts"] if template.mounts else ())})
     return {"template": {"name": template.name, "origin": f"{template.file}:{template.line}", "adds": adds}}
 
@@ -96,9 +96,13 @@ def _explain_service(model: EnvironmentModel, online: OnlineSpec) -> dict[str, A
     from airflow_mlops_provider.dag_factory.online_preview import build_service_preview
 
     manifest = build_service_preview(model, online)
-    _hide(manifest["spec"]["predictor"]["model"], {*model.settings.env, *online.env})
+    predictor = manifest["spec"]["predictor"]
+    _hide(predictor["model"], {*model.settings.env, *online.env})
+    for container in predictor.get("initContainers", ()):
+        _hide(container, {item["name"] for item in container.get("env", ())})
     probe = {"probe": {"dag": build_probe_outline(model, online.probe)}} if online.probe else {}
-    return {"online": {"dag": build_online_outline(model, online), "service": manifest}, **probe}
+    template = _explain_template(model, online.extends)
+    return {"online": {"dag": build_online_outline(model, online), **template, "service": manifest}, **probe}
 
 
 def _hide(container: dict[str, Any], names: set[str]) -> None:

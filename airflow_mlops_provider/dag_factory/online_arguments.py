@@ -12,6 +12,7 @@ from typing import Any
 from airflow_mlops_provider.declaration.loader import EnvironmentModel
 from airflow_mlops_provider.declaration.online_spec import OnlineSpec, RequestTest
 from airflow_mlops_provider.exceptions import DeclarationError, Problem
+from airflow_mlops_provider.manifests.batch_pod import hardened_container_security_context
 from airflow_mlops_provider.manifests.naming import DECLARATION_ANNOTATION, ownership_labels
 
 #: KServe's host name ``<name>-predictor-<namespace>`` is one DNS label; so is the candidate's of a canary.
@@ -80,12 +81,25 @@ def build_service_arguments(model: EnvironmentModel, online: OnlineSpec) -> dict
         "scale_metric": scale.metric if scale else None,
         "scale_target": scale.target if scale else None,
         "logger": online.logger.model_dump() if online.logger else None,
+        "overrides": _template(model, online),
         "smoke_test": smoke_test(online),
         "on_failure": online.on_failure,
         "timeout_seconds": online.timeout.total_seconds(),
         "deferrable": settings.deferrable,
     }
     return {name: value for name, value in arguments.items() if value not in (None, "", [], {})}
+
+
+def _template(model: EnvironmentModel, online: OnlineSpec) -> dict[str, Any] | None:
+    """Return what the platform's template adds to the pods: KServe takes a pod's fields beside the model's."""
+    if online.extends is None:
+        return None
+    template = model.settings.templates[online.extends]
+    spec = dict(template.spec)
+    if before := spec.get("initContainers"):  # batch pods are hardened when they are built, these are not
+        spec["initContainers"] = [{**item, "securityContext": hardened_container_security_context()} for item in before]
+    mounts = [dict(item) for item in template.mounts]
+    return {"predictor": {**spec, **({"model": {"volumeMounts": mounts}} if mounts else {})}}
 
 
 def smoke_test(online: OnlineSpec) -> dict[str, Any]:

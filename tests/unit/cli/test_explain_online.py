@@ -18,7 +18,7 @@ def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".git").mkdir()
     (tmp_path / "models").mkdir()
     shutil.copy(DECLARATIONS / "environments.yaml", tmp_path)
-    for name in ("online.yaml", "churn.yaml"):
+    for name in ("online.yaml", "churn.yaml", "extends.yaml"):
         shutil.copy(DECLARATIONS / "valid" / name, tmp_path / "models")
     monkeypatch.chdir(tmp_path)
     for variable in ("MLFLOW_TRACKING_URI", "AIRFLOW__MLOPS__ENVIRONMENTS_FILE"):
@@ -52,3 +52,11 @@ def test_where_nothing_is_served_nothing_is_told(capsys: pytest.CaptureFixture[s
     told = json.loads(capsys.readouterr().out)
     assert told["services"] == {}
     assert told["dags"] == ["dev.churn.batch"]
+
+
+def test_a_template_is_named_and_its_variables_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "extends", "--env", "test"]) == 0
+    service = capsys.readouterr().out.partition("DAG test.extends.online:")[2]
+    assert "\n  extends  big-disk (environments.yaml:" in service
+    assert "mountPath: /etc/company-ca" in service
+    assert "/opt/fill" not in service

@@ -17,7 +17,9 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow_mlops_provider import load_model_dags
 from airflow_mlops_provider.dag_factory.online_arguments import service_name
 from airflow_mlops_provider.dag_factory.online_outline import build_online_outline, build_probe_outline
+from airflow_mlops_provider.dag_factory.online_preview import build_service_preview
 from airflow_mlops_provider.declaration import EnvironmentModel, load_declaration, load_environments
+from airflow_mlops_provider.declaration.service_policy import check_service
 from airflow_mlops_provider.exceptions import DeclarationError
 
 ENVIRONMENTS = """
@@ -232,6 +234,20 @@ def test_probe_has_a_dag_of_its_own(repository: Path) -> None:
     assert (task.model, task.retries) == (None, 1)
     text = CHURN.replace("probe: {every: 10m}", "")
     assert list(build(repository, text)) == ["prod.churn.online"]
+
+
+def test_a_template_of_the_platform_reaches_the_pods_and_passes_the_wall() -> None:
+    declarations = Path(__file__).parents[2] / "declarations"
+    environments = load_environments(declarations / "environments.yaml")
+    model = load_declaration(declarations / "valid" / "extends.yaml", environments)[0]
+    assert model.online is not None
+    manifest = build_service_preview(model, model.online)
+    predictor = manifest["spec"]["predictor"]
+    assert {volume["name"] for volume in predictor["volumes"]} >= {"scratch", "ca", "shm"}
+    assert {"name": "ca", "mountPath": "/etc/company-ca", "readOnly": True} in predictor["model"]["volumeMounts"]
+    (before,) = predictor["initContainers"]
+    assert (before["name"], before["securityContext"]["allowPrivilegeEscalation"]) == ("fill", False)
+    assert check_service(manifest, model.settings) == []
 
 
 def test_a_failed_deployment_and_a_failed_probe_are_told(repository: Path) -> None:
