@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 
 from devcluster import binaries, cluster, external, image, processes
 from devcluster.ensure import ensure_cluster
@@ -60,9 +61,17 @@ def kubeconfig() -> None:
     print(named or layout.kubeconfig)
 
 
-def build_image() -> None:
+def build_image(added: Sequence[str], name: str) -> None:
     image.refuse_without_own_cluster()
-    print(ensure_cluster(with_image=True).image)
+    if added and name == image.NAME:
+        raise DevclusterError(f"{name} is the standard image; give the one with {', '.join(added)} another --name")
+    if added and external.kubeconfig() is not None:
+        raise DevclusterError(
+            f"no image can be loaded into {external.VARIABLE}'s cluster; push one with a name of its own"
+        )
+    ensure_cluster()
+    layout = Layout.from_environment() if external.kubeconfig() is None else None
+    print(image.ensure(layout, name, added))
 
 
 def main() -> int:
@@ -71,12 +80,17 @@ def main() -> int:
         prog="python3 -m devcluster", description="A real single-node Kubernetes for development and tests."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in _COMMANDS.items():
-        commands.add_parser(name, help=text)
-    command = parser.parse_args().command
-    run = {"up": up, "down": down, "status": status, "kubeconfig": kubeconfig, "image": build_image}[command]
+    parsers = {name: commands.add_parser(name, help=text) for name, text in _COMMANDS.items()}
+    parsers["image"].add_argument("--with", dest="added", nargs="+", default=[], metavar="REQUIREMENT",
+                                  help="a layer more, for models with other requirements; with --name")  # fmt: skip
+    parsers["image"].add_argument("--name", default=image.NAME, help=f"the image's name (default {image.NAME})")
+    arguments = parser.parse_args()
+    run: dict[str, Callable[[], None]] = {
+        "up": up, "down": down, "status": status, "kubeconfig": kubeconfig,
+        "image": lambda: build_image(arguments.added, arguments.name),
+    }  # fmt: skip
     try:
-        run()
+        run[arguments.command]()
     except DevclusterError as error:
         print(f"devcluster: {error}", file=sys.stderr)
         return error.exit_code

@@ -11,10 +11,11 @@ import contextlib
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -50,22 +51,23 @@ def refuse_without_own_cluster() -> None:
         )
 
 
-def ensure(layout: Layout | None) -> str:
+def ensure(layout: Layout | None, name: str = NAME, added: Sequence[str] = ()) -> str:
     """Build the image as far as needed, load it, and return its name.
 
     :param layout: the cluster to load it into; None for somebody else's, which has to have it already.
+    :param added: further requirements, in a layer of their own; such an image should have a name of its own.
     """
     if layout is None:
         refuse_without_own_cluster()
         return external.image() or ""
     with gobuild.exclusive(layout.cache / "image.lock"):
-        built = build(layout.cache)
+        built = build(layout.cache, name, added)
         if containers.load(layout, built):
             say(f"loaded {built.name}")
     return built.name
 
 
-def build(cache: Path) -> oci.Image:
+def build(cache: Path, name: str = NAME, added: Sequence[str] = ()) -> oci.Image:
     """Make the layers that are missing in the cache."""
     if not (_SOURCE / "pyproject.toml").exists():
         raise DevclusterError(f"{_SOURCE} holds no sources: there is nothing to build the image from")
@@ -74,11 +76,29 @@ def build(cache: Path) -> oci.Image:
     requirements = _export_requirements()
     dependencies_key = _key("dependencies", requirements, base.layer.digest, platform.machine())
     dependencies = _layer(layers, dependencies_key, lambda tree: _install_dependencies(base, requirements, tree))
+    between = [_add_layer(base, layers, requirements, added)] if added else []
     source_key = _key("source", *_source_files(), dependencies_key)
     source = _layer(layers, source_key, lambda tree: _install_source(base, tree))
     for kind in ("dependencies", "source"):
         _forget_old(layers, kind)
-    return oci.compose(NAME, [base.layer, dependencies, source], _CONFIG)
+    return oci.compose(name, [base.layer, dependencies, *between, source], _CONFIG)
+
+
+def _add_layer(base: rootfs.BaseRoot, layers: Path, requirements: str, added: Sequence[str]) -> oci.Layer:
+    """Make a layer of what ``added`` needs beside the locked versions, which stay as they are."""
+    locked = re.findall(r"^[A-Za-z0-9._-]+==[^\\\n]*", requirements, re.MULTILINE)
+    with tempfile.TemporaryDirectory() as scratch:
+        wanted, constraints = Path(scratch, "wanted.txt"), Path(scratch, "constraints.txt")
+        wanted.write_text("\n".join(added))
+        constraints.write_text("\n".join(locked))
+        found = _uv("pip", "compile", str(wanted), "--constraint", str(constraints), "--quiet", "--no-header",
+                    "--no-annotate", "--python-version", base.python_version)  # fmt: skip
+    known = {line.partition("==")[0] for line in locked}
+    missing = "\n".join(line for line in found.splitlines() if line.partition("==")[0] not in known)
+    key = _key("added", missing, base.layer.digest, platform.machine())
+    layer = _layer(layers, key, lambda tree: _install_dependencies(base, missing, tree))
+    _forget_old(layers, "added")
+    return layer
 
 
 def _key(kind: str, *parts: str) -> str:
