@@ -57,6 +57,7 @@ def test_where_nothing_is_served_nothing_is_told(capsys: pytest.CaptureFixture[s
 def test_a_template_is_named_and_its_variables_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "extends", "--env", "test"]) == 0
     service = capsys.readouterr().out.partition("DAG test.extends.online:")[2]
-    assert "\n  extends  big-disk (environments.yaml:" in service
+    (line,) = (line for line in service.splitlines() if line.startswith("  extends  big-disk ("))
+    assert "environments.yaml:" in line
     assert "mountPath: /etc/company-ca" in service
     assert "/opt/fill" not in service
