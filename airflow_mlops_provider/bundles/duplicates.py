@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from airflow_mlops_provider.bundles.stubs import Checkout, nearest_environments, read_regular
@@ -47,7 +47,7 @@ class NameReader:
         seen: dict[str, DeclaredNames | None] = {}
         settings: dict[Path, Environments | None] = {}
         found: dict[PurePosixPath, DeclaredNames] = {}
-        for declaration in checkout.declarations():
+        for declaration in checkout.declarations:
             content = read_regular(checkout.root / declaration) if declaration not in checkout.refused else None
             if content is None:
                 continue
@@ -77,8 +77,10 @@ def find_duplicates(
 
 def write_names(directory: Path, names: Mapping[PurePosixPath, DeclaredNames], *, scratch: Path) -> None:
     """Tell the neighbours. The caller holds the bundle's lock; readers see the old file or the new one."""
-    content = json.dumps([asdict(item) for item in names.values()])
-    scratch.write_text(content, encoding="utf-8")
+    items = [
+        {"file": item.file, "line": item.line, "model": item.model, "dag_ids": item.dag_ids} for item in names.values()
+    ]
+    scratch.write_text(json.dumps(items), encoding="utf-8")
     os.replace(scratch, directory / NAMES_FILE)
 
 

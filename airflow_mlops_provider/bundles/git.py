@@ -33,7 +33,7 @@ from git.exc import BadName, GitCommandError, InvalidGitRepositoryError
 
 from airflow_mlops_provider.bundles.duplicates import NameReader, Neighbour, find_duplicates, write_names
 from airflow_mlops_provider.bundles.preload import preload
-from airflow_mlops_provider.bundles.stubs import STUB_SUFFIX, Checkout, StubChanges, sync_stubs
+from airflow_mlops_provider.bundles.stubs import STUB_SUFFIX, Checkout, StubChanges, find_declarations, sync_stubs
 from airflow_mlops_provider.dag_factory.offer import Offer
 from airflow_mlops_provider.exceptions import Problem
 
@@ -102,7 +102,7 @@ class ModelGitDagBundle(GitDagBundle):
         configured = conf.get("mlops", "environments_file", fallback=None)
         checkout = Checkout(
             root=self.path,
-            patterns=self.models,
+            declarations=find_declarations(self.path, self.models),
             environments=Path(configured) if configured else None,
             offer=self.offer,
             refused=self._refusals(),

@@ -55,7 +55,7 @@ class Checkout:
     """What the stubs of one checkout have in common.
 
     :param root: directory Airflow is given; nothing outside it is written.
-    :param patterns: globs matched from the right, so ``models/*.yaml`` matches at any depth.
+    :param declarations: what :func:`find_declarations` found there.
     :param environments: the platform's environments file, where Airflow's configuration names one: each change of its
         time has every declaration parsed again. Without it the nearest ``environments.yaml`` in the checkout counts.
     :param refused: declarations that must not reach the DAG factory, and what their import error says.
@@ -63,14 +63,11 @@ class Checkout:
     """
 
     root: Path
-    patterns: Sequence[str]
+    declarations: Sequence[PurePosixPath]
     environments: Path | None = None
     offer: Offer = EVERYTHING
     refused: Mapping[PurePosixPath, Problem] = field(default_factory=dict)
     prefix: str = ""
-
-    def declarations(self) -> list[PurePosixPath]:
-        return sorted({*find_declarations(self.root, self.patterns), *self.refused})
 
 
 def sync_stubs(checkout: Checkout, *, scratch: Path, frozen: bool = False) -> StubChanges:
@@ -83,7 +80,7 @@ def sync_stubs(checkout: Checkout, *, scratch: Path, frozen: bool = False) -> St
     root = checkout.root
     existing = {path for path in _walk(root) if path.name.endswith(STUB_SUFFIX) and _is_ours(path)}
     written, skipped, wanted = [], [], set[Path]()
-    for declaration in checkout.declarations():
+    for declaration in sorted({*checkout.declarations, *checkout.refused}):
         stub = _plan(checkout, declaration)
         if stub is None:
             skipped.append(_shown(declaration))
@@ -98,7 +95,10 @@ def sync_stubs(checkout: Checkout, *, scratch: Path, frozen: bool = False) -> St
 
 
 def find_declarations(root: Path, patterns: Sequence[str]) -> list[PurePosixPath]:
-    """List a checkout's declarations, relative to it, in a stable order; symbolic links are listed, not followed."""
+    """List a checkout's declarations, relative to it, in a stable order; symbolic links are listed, not followed.
+
+    :param patterns: globs matched from the right, so ``models/*.yaml`` matches at any depth.
+    """
     found = {PurePosixPath(path.relative_to(root).as_posix()) for path in _walk(root)}
     named = {path for path in found if any(path.match(pattern) for pattern in patterns)}
     return sorted(path for path in named if path.name != ENVIRONMENTS_FILE)

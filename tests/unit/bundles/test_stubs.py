@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def change(root: Path, *, frozen: bool = False, **kwargs: object) -> StubChanges:
-    checkout = Checkout(root=root, patterns=("models/*.yaml",), **kwargs)
+    checkout = Checkout(root=root, declarations=find_declarations(root, ("models/*.yaml",)), **kwargs)
     return sync_stubs(checkout, scratch=root.parent / "stub.tmp", frozen=frozen)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_mlops_provider.bundles.stubs import Checkout, sync_stubs
+from airflow_mlops_provider.bundles.stubs import Checkout, find_declarations, sync_stubs
 
 DECLARATIONS = Path(__file__).parents[2] / "declarations"
 #: Python reads it at start, before anything else has asked for the time.
@@ -69,7 +69,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text = file.read_text(encoding="utf-8")
         lines = [f"model: {file.stem}" if line.startswith("model:") else line for line in text.splitlines()]
         (root / "models" / file.name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    sync_stubs(Checkout(root=root, patterns=("models/*.yaml",)), scratch=root.parent / "stub.tmp")
+    declarations = find_declarations(root, ("models/*.yaml",))
+    sync_stubs(Checkout(root=root, declarations=declarations), scratch=root.parent / "stub.tmp")
     return root
 
 
