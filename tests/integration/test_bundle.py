@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from airflow_mlops_provider.demo.process import wait_until
 from airflow_mlops_provider.demo.servers import AirflowServer, BareRepository, git_bundle
 
 pytestmark = pytest.mark.integration
@@ -31,12 +31,8 @@ def declare(model: str, description: str = "first") -> str:
     )
 
 
-def eventually(check: Callable[[], bool]) -> float:
-    started = time.monotonic()
-    while not check():
-        assert time.monotonic() - started < SOON_SECONDS
-        time.sleep(0.3)
-    return time.monotonic() - started
+def eventually(check: Callable[[], bool]) -> None:
+    wait_until(check, "what the repository says", SOON_SECONDS)
 
 
 def told_errors(airflow: AirflowServer) -> str:

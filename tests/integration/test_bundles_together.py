@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from airflow_mlops_provider.demo.process import wait_until
 from airflow_mlops_provider.demo.servers import AirflowServer, BareRepository, git_bundle
 
 pytestmark = pytest.mark.integration
@@ -30,10 +30,7 @@ def declare(model: str, environments: str = "prod: {}") -> str:
 
 
 def eventually(check: Callable[[], bool]) -> None:
-    started = time.monotonic()
-    while not check():
-        assert time.monotonic() - started < SOON_SECONDS
-        time.sleep(0.3)
+    wait_until(check, "what the repositories say", SOON_SECONDS)
 
 
 def preview_bundle(url: str) -> dict[str, object]:

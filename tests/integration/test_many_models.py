@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from airflow_mlops_provider.demo.process import wait_until
 from airflow_mlops_provider.demo.servers import AirflowServer, BareRepository, git_bundle
 
 pytestmark = pytest.mark.integration
 
 GOOD = 200
+SOON_SECONDS = 120.0
 ENVIRONMENTS = """
 apiVersion: mlops/v1
 environments:
@@ -57,3 +59,20 @@ def test_the_bad_one_is_an_import_error_with_its_exact_message(airflow: AirflowS
     text = error["stack_trace"]
     assert "models/misspelt.yaml:4:1: ownr: unknown field; did you mean 'owner'?" in text
     assert "models/misspelt.yaml:2:1: owner: is missing; add it" in text
+
+
+def test_parsing_again_makes_no_new_version(airflow: AirflowServer) -> None:
+    """Each parse is a process of its own, with another hash seed and at another time."""
+    dag_ids = [f"dev.model-{number:03d}.batch" for number in range(0, GOOD, 50)]
+    for _ in range(3):
+        before = {dag_id: airflow.request("GET", f"dags/{dag_id}/details") for dag_id in dag_ids}
+        for dag in before.values():
+            airflow.request("PUT", f"parseDagFile/{dag['file_token']}")
+        for dag_id, dag in before.items():
+            wait_until(lambda i=dag_id, d=dag: parsed(airflow, i) > d["last_parsed_time"], "parse", SOON_SECONDS)  # type: ignore[misc]
+    for dag_id in dag_ids:
+        assert [version["version_number"] for version in airflow.dag_versions(dag_id)] == [1]
+
+
+def parsed(airflow: AirflowServer, dag_id: str) -> str:
+    return str(airflow.request("GET", f"dags/{dag_id}")["last_parsed_time"])
