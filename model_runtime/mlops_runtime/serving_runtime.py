@@ -61,7 +61,7 @@ def _build_container(image: str) -> dict[str, object]:
         },
         # The server listens when the model is loaded and warm: until then probes are refused a connection.
         "startupProbe": _probe("/v2/health/live", periodSeconds=2, failureThreshold=300, timeoutSeconds=2),
-        "readinessProbe": _probe("/v2/health/ready", periodSeconds=2, failureThreshold=1, timeoutSeconds=2),
+        "readinessProbe": _probe("/v2/health/ready", periodSeconds=2, failureThreshold=3, timeoutSeconds=2),
         "livenessProbe": _probe("/v2/health/live", periodSeconds=10, failureThreshold=6, timeoutSeconds=5),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108

@@ -6,8 +6,7 @@ KServe's own ``ModelServer`` is not used: on SIGTERM it forgets its models at on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from kserve.constants.constants import PredictorProtocol
@@ -224,8 +223,8 @@ def _answer_problem(status: int) -> Any:
 
 
 async def _answer_http_exception(request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, HTTPException)  # noqa: S101  # starlette promises it
+    found = cast(HTTPException, problem)  # this is registered for no other
     note = current_note()
     note.reason = "HTTPException"
-    headers: Mapping[str, str] = problem.headers or {}
-    return json_reply(problem_body(note, problem.status_code, problem.detail), problem.status_code, dict(headers))
+    body = problem_body(note, found.status_code, found.detail)
+    return json_reply(body, found.status_code, dict(found.headers or {}))
