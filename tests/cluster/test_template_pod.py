@@ -91,8 +91,7 @@ def test_what_a_template_adds_is_there_and_admitted(namespace: tuple[Any, str], 
         core.create_namespaced_pod(name, pod)
         assert _wait_until_over(core, name, pod["metadata"]["name"]) == "Succeeded"
         log = core.read_namespaced_pod_log(pod["metadata"]["name"], name, container="base", _preload_content=False)
-        assert log.data == b"from the template
-"
+        assert log.data == b"from the template\n"
     finally:
         for item in objects:
             delete[item["kind"]](item["metadata"]["name"])
