@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from mlflow_servers import MLflowServer, TrainedRun
 
+from airflow_mlops_provider.demo.process import wait_until
 from airflow_mlops_provider.demo.servers import AirflowServer, BareRepository, git_bundle
 
 pytestmark = pytest.mark.integration
 
+SOON_SECONDS = 180.0  # the scheduler looks for updated assets every few seconds
 ENVIRONMENTS = """\
 apiVersion: mlops/v1
 environments:
@@ -47,7 +49,7 @@ def airflow(
     repository = BareRepository(directory / "git")
     files = {
         "environments.yaml": ENVIRONMENTS,
-        "models/first.yaml": declare("first", 'schedule: {cron: "0 3 * * *", timezone: UTC}\n  partitions: 2'),
+        "models/first.yaml": declare("first", "partitions: 2"),
         "models/second.yaml": declare("second", "after: [first]"),
         "models/third.yaml": declare("third", "after: [second]"),
     }
@@ -58,10 +60,9 @@ def airflow(
 
 
 def started_run(airflow: AirflowServer, dag_id: str) -> str:
-    runs = airflow._wait(
-        lambda: airflow.request("GET", f"dags/{dag_id}/dagRuns")["dag_runs"], f"run of {dag_id}", timeout_seconds=120
+    [run] = wait_until(
+        lambda: airflow.request("GET", f"dags/{dag_id}/dagRuns")["dag_runs"], f"a run of {dag_id}", SOON_SECONDS
     )
-    [run] = runs  # type: ignore[misc]
     assert run["run_type"] == "asset_triggered"
     assert airflow.wait_for_run(dag_id, run["dag_run_id"])["state"] == "success"
     return str(run["dag_run_id"])
@@ -74,7 +75,7 @@ def test_the_day_travels_along_the_chain(airflow: AirflowServer) -> None:
         airflow.request("PATCH", f"dags/{dag_id}", json={"is_paused": False})
     run_id = airflow.trigger(dag_ids[0], logical_date="2025-03-05T12:00:00Z")
     assert airflow.wait_for_run(dag_ids[0], run_id)["state"] == "success"
-    covered = {"ds": "2025-03-05", "start": "2025-03-04T03:00:00+00:00", "end": "2025-03-05T03:00:00+00:00"}
+    covered = {"ds": "2025-03-05", "start": "2025-03-05T12:00:00+00:00", "end": "2025-03-05T12:00:00+00:00"}
     for partition in (0, 1):
         assert airflow.xcom(dag_ids[0], run_id, "score", map_index=partition) == covered
     for dag_id in dag_ids[1:]:
