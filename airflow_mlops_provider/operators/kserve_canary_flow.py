@@ -192,6 +192,7 @@ class CanaryFlow(CanaryMemory):
         self, way: Way, manifest: Mapping[str, Any], model: ResolvedModel, context: Context
     ) -> dict[str, Any] | None:
         """Give the stable service the new spec; the candidate goes when that has answered."""
+        self.publish_story("promoting", context)
         self.story["verdict"] = "promoted"
         with self.abandoning(way, context):
             self._refuse_changed_service(manifest)
@@ -229,7 +230,7 @@ class CanaryFlow(CanaryMemory):
                 after = "the candidate stays: the next try goes on with it"
             else:
                 after = f"{self._take_away(way, wait=True)}; the stable version serves on"
-                self.publish_end("rolled_back", context)
+                self.publish_story("rolled_back", context)
             self.log.error(after)
             raise type(error)("\n".join([cause, after, *([proof] if proof else [])])) from error
 
@@ -240,10 +241,10 @@ class CanaryFlow(CanaryMemory):
         except MLOpsProviderError as error:
             return f"taking the candidate away failed, too: {error}"
 
-    def publish_end(self, verdict: str, context: Context) -> None:
-        """Push the story of a task that fails, which returns nothing."""
+    def publish_story(self, verdict: str, context: Context) -> None:
+        """Push the story for a task that fails, which returns nothing."""
         self.story["verdict"] = verdict
-        context["ti"].xcom_push(key="canary", value=self.story)
+        context["ti"].xcom_push(key="canary", value=dict(self.story))
 
     def _fail(self, plan: DeployPlan, error: MLOpsProviderError) -> NoReturn:
         """End a promotion that failed: the candidate goes as well; ``on_failure`` says what becomes of the service."""
