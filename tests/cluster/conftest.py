@@ -78,6 +78,13 @@ def storage(kube: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sto
 
 
 @pytest.fixture(scope="session")
+def storage_secret(kube: Any, cluster: Cluster, storage: Storage, mlflow_server: MlflowServer) -> None:
+    """What KServe's storage container needs to reach MLflow."""
+    secret = {"MLFLOW_TRACKING_URI": f"http://{cluster.node_ip}:{mlflow_server.port}"}
+    kube.create_namespaced_secret(storage.namespace, {"metadata": {"name": "mlops-mlflow"}, "stringData": secret})
+
+
+@pytest.fixture(scope="session")
 def mlflow_server(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
     directory = tmp_path_factory.mktemp("mlflow") / "server"
     with MlflowServer(directory, "0.0.0.0", [cluster.node_ip]) as server:
@@ -143,6 +150,7 @@ class Road:
 
     airflow: AirflowServer
     repository: BareRepository
+    gitops: BareRepository
     storage: Storage
     node_ip: str
 
@@ -193,6 +201,8 @@ def road(
     environments = directory / "environments.yaml"
     environments.write_text(yaml.safe_dump(_environments(cluster, storage, mlflow_server)))
     repository = BareRepository(directory / "git")
+    gitops = BareRepository(directory / "gitops")
+    gitops.commit_and_push({"README.md": "What Argo CD applies.\n"}, "Start")
     kubernetes = _kubernetes(cluster.kubeconfig, str(cluster.image))
     mlflow = {"conn_type": "mlflow", "host": mlflow_server.url, "password": CANARY_TOKEN}
     # The examples as they are, but for the platform's file.
@@ -205,6 +215,7 @@ def road(
             "mlflow_prod": mlflow,
             "k8s_prod": kubernetes,
             "k8s_lossy": _kubernetes(lossy_kubeconfig, str(cluster.image)),
+            "gitops": {"conn_type": "git", "host": gitops.url},
         },
         {
             "AIRFLOW__MLOPS__ENVIRONMENTS_FILE": str(environments),
@@ -216,7 +227,7 @@ def road(
         },
         parallelism=6,
     ) as airflow:
-        yield Road(airflow, repository, storage, cluster.node_ip)
+        yield Road(airflow, repository, gitops, storage, cluster.node_ip)
 
 
 def _local_bundle(name: str, path: Path) -> dict[str, Any]:
@@ -249,5 +260,10 @@ def _environments(cluster: Cluster, storage: Storage, mlflow: MlflowServer) -> d
         "connections": {"mlflow": "mlflow_prod"},
         "allow": {"jinja": ["ds"], "uri_schemes": ["file"]},
     }
-    environments = {"dev": dev, "prod": prod, "deferred": {**prod, "deferrable": True}}
+    environments = {
+        "dev": dev,
+        "prod": prod,
+        "deferred": {**prod, "deferrable": True},
+        "gitops": {**prod, "deployer": "argocd", "argocd": {"connection": "gitops"}, "deferrable": True},
+    }
     return {"apiVersion": "mlops/v1", "environments": environments}
