@@ -331,6 +331,7 @@ def _with(**values: Any) -> dict[str, Any]:
         ({"dataframe_split": [1]}, ("dataframe_split: expected an object",)),
         ({"dataframe_records": [[1]]}, ("dataframe_records: expected a list of objects",)),
         ({"dataframe_records": _ROWS, "params": [1]}, ("params: expected an object",)),
+        ({"dataframe_records": _ROWS, "params": {"factor": [1]}}, ("Invalid parameters", "'factor'")),
     ],
 )  # fmt: skip
 def test_bad_request_is_400_and_says_what_and_where(office: RuntimeServer, body: Any, words: Sequence[str]) -> None:

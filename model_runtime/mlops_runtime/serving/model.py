@@ -31,7 +31,8 @@ from mlops_runtime.serving.settings import ServeSettings
 from mlops_runtime.signature import Signature, parse_signature
 
 _EXAMPLE_FILES = ("serving_input_example.json", "input_example.json")
-_REFUSED_SCHEMA = "Failed to enforce schema"  # how mlflow's own check of the input begins
+#: How mlflow's own checks of the input and of its parameters begin.
+_REFUSALS = ("Failed to enforce schema", "Invalid parameters found")
 
 
 class PredictionError(ModelError):
@@ -74,7 +75,7 @@ class ServedModel(kserve.Model):  # type: ignore[misc]  # the SDK has no types
         try:
             return self._model.predict(data, **arguments), rows
         except (Exception, SystemExit) as problem:
-            if _REFUSED_SCHEMA in str(problem):
+            if str(problem).startswith(_REFUSALS):
                 raise InputError(f"request: {one_line(problem.__cause__ or problem)}") from problem
             log("the model failed", logging.ERROR, problem, request_id=note.request_id, model=self.name)
             raise PredictionError(f"the model failed: {type(problem).__name__}") from problem
