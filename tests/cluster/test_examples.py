@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+# pytest's importlib mode knows no sibling modules.
+sys.path.insert(0, str(Path(__file__).parent))
+from kserve_world import serving
+
+__all__ = ["serving"]
 
 if TYPE_CHECKING:
     from conftest import Road, Trained, Trainer
 
 pytestmark = pytest.mark.cluster
 
-_SPEC = importlib.util.spec_from_file_location("road_steps", Path(__file__).with_name("test_road.py"))
-assert _SPEC is not None
-assert _SPEC.loader is not None
-steps = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(steps)
+
+def _load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"{name}_steps", Path(__file__).with_name(f"test_{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+steps, online = _load("road"), _load("online_road")
 
 LOCAL = Path("/tmp/mlops-example")
 
@@ -54,6 +67,17 @@ def test_example_in_pods(road: Road, trainer: Trainer, trained: Trained, name: s
     outputs = {file.parent for file in (road.storage.directory / name / "out").rglob("*.parquet")}
     assert outputs
     assert all(steps.read_predictions(output) == trained.predictions for output in outputs)
+
+
+def test_example_online(
+    road: Road, kube: Any, trainer: Trainer, trained: Trained, serving: Any, storage_secret: None
+) -> None:
+    trainer.client.set_tag(trained.run_id, "stage", "prod")
+    road.airflow.wait_for_dag("prod.tumours-live.online")
+    run_id = steps.run(road, "prod.tumours-live.online")
+    answered = online.predict(kube, road.storage.namespace, "tumours-live", trained.rows)
+    assert answered == (trained.predictions, f"models:/{trained.model_id}")
+    assert road.airflow.xcom("prod.tumours-live.online", run_id, "record")["service"]["name"] == "tumours-live"
 
 
 def test_example_without_declarations(road: Road, trainer: Trainer, trained: Trained) -> None:

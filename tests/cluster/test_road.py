@@ -42,9 +42,9 @@ def read_predictions(directory: Path) -> list[float]:
     return [float(value) for value in frame["prediction_1"]]
 
 
-def run(road: Road, dag_id: str, conf: dict[str, Any] | None = None) -> str:
+def run(road: Road, dag_id: str, conf: dict[str, Any] | None = None, *, timeout_seconds: float = 240) -> str:
     run_id = road.airflow.trigger(dag_id, conf=conf)
-    state = road.airflow.wait_for_run(dag_id, run_id, timeout_seconds=240)["state"]
+    state = road.airflow.wait_for_run(dag_id, run_id, timeout_seconds=timeout_seconds)["state"]
     if state != "success":
         tasks = [task for task in road.airflow.task_instances(dag_id, run_id) if task["try_number"]]
         logs = [line for task in tasks for line in road.airflow.logs(dag_id, run_id, task["task_id"])]
