@@ -76,12 +76,14 @@ def _installed(api: Any, settings: Environment) -> Iterator[Environment]:
     for account in ("runner", "admin"):
         core.create_namespaced_service_account(name, {"metadata": {"name": account}})
     objects = build_objects({name: settings})
-    for item in objects:
-        if item["kind"] == "ValidatingAdmissionPolicy":
-            admission.create_validating_admission_policy(item)
-        else:
-            admission.create_validating_admission_policy_binding(item)
+    made = []
     try:
+        for item in objects:
+            if item["kind"] == "ValidatingAdmissionPolicy":
+                admission.create_validating_admission_policy(item)
+            else:
+                admission.create_validating_admission_policy_binding(item)
+            made.append(item)
         probe = CASES.changed("base.image", "docker.io/x:1")
         for label, policy in ((name, f"mlops-environment-{name}"), ("other", f"mlops-namespace-{name}")):
             _await(
@@ -90,7 +92,7 @@ def _installed(api: Any, settings: Environment) -> Iterator[Environment]:
             )
         yield settings
     finally:
-        for item in objects:
+        for item in made:
             if item["kind"] == "ValidatingAdmissionPolicy":
                 admission.delete_validating_admission_policy(item["metadata"]["name"])
             else:

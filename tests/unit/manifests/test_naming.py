@@ -68,3 +68,8 @@ def test_ownership_labels_are_complete() -> None:
         "airflow-mlops/ephemeral": "true",
         "airflow-mlops/project": "42",
     }
+
+
+def test_one_of_several_jobs_is_told_by_a_label() -> None:
+    labels = ownership_labels("churn", "prod", job="weekly")
+    assert labels == {**ownership_labels("churn", "prod"), "airflow-mlops/job": "weekly"}
