@@ -36,6 +36,11 @@ _VARIABLES = {
     ".filter(i, i.?restartPolicy.orValue('') == 'Always'))",
 }
 _STEERING = "^(PATH|PYTHON|LD_|DYLD_|BASH_ENV)"
+#: What the standard runtime does in the pods of an online service.
+_SERVING = (
+    "(c.name == 'kserve-container' && size(c.?command.orValue([])) == 0 && c.?args[?0].orValue('') == 'serve')"
+    " || (c.name == 'storage-initializer' && c.?command.orValue([]) == ['mlops-runtime', 'fetch'])"
+)
 
 
 def build_admission_policies(environments: Mapping[str, Settings]) -> list[dict[str, Any]]:
@@ -113,7 +118,7 @@ def _image_is_allowed(settings: Settings, allowed: Sequence[str]) -> str:
 def _command_rules(env: Mapping[str, str]) -> Iterator[Rule]:
     standard = "['mlops-runtime', 'score']"
     nothing_else = f"(!has(c.command) || c.command == [] || c.command == {standard})"
-    yield "commands", _every(f"{nothing_else} && size(c.?args.orValue([])) == 0", "judged")
+    yield "commands", _every(f"({nothing_else} && size(c.?args.orValue([])) == 0) || {_SERVING}", "judged")
     own = [f"(e.name == {_cel(name)} && e.?value.orValue('') == {_cel(value)})" for name, value in env.items()]
     steering = " || ".join([f"!e.name.upperAscii().matches('{_STEERING}')", *own])
     yield "commands", _every(f"c.?env.orValue([]).all(e, {steering})", "judged")
@@ -147,7 +152,10 @@ def _secret_rules(settings: Settings) -> Iterator[Rule]:
         if credentials["keys"]:
             allowed += f" && e.valueFrom.secretKeyRef.key in {_cel(sorted(set(credentials['keys'].values())))}"
     yield "secrets", _every_variable(f"!has(e.valueFrom) || !has(e.valueFrom.secretKeyRef) || ({allowed})")
-    yield "secrets", _every("c.?envFrom.orValue([]).all(f, !has(f.secretRef))")
+    whole = "false"  # of KServe's storage container, which gets MLflow's credentials and nothing else
+    if credentials and not credentials["keys"]:
+        whole = f"c.name == 'storage-initializer' && f.secretRef.?name.orValue('') == {_cel(credentials['secret'])}"
+    yield "secrets", _every(f"c.?envFrom.orValue([]).all(f, !has(f.secretRef) || ({whole}))")
     yield (
         "secrets",
         (
