@@ -44,6 +44,8 @@ _API_VERSIONS = {
     "ClusterServingRuntime": "serving.kserve.io/v1alpha1",
     "ServingRuntime": "serving.kserve.io/v1alpha1",
     "ClusterStorageContainer": "serving.kserve.io/v1alpha1",
+    "ValidatingAdmissionPolicy": "admissionregistration.k8s.io/v1",
+    "ValidatingAdmissionPolicyBinding": "admissionregistration.k8s.io/v1",
     "ValidatingWebhookConfiguration": "admissionregistration.k8s.io/v1",
 }
 
