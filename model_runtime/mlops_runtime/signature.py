@@ -51,6 +51,7 @@ class Signature:
     :param columns: the inputs; their names are empty where the signature has none, and order alone counts.
     :param tensor: ``(dtype, shape)`` of a single unnamed tensor, else ``None``.
     :param outputs: named or unnamed outputs as ``(name, kind)``; used only where no row tells the type.
+    :param hinted: it was made of a type hint: the model takes a list with one item per row, and checks it itself.
     :param tensors: ``(name, dtype, shape)`` of the inputs where all of them are named tensors, else empty.
     """
 
@@ -58,6 +59,7 @@ class Signature:
     tensor: tuple[str, tuple[int, ...]] | None = None
     outputs: tuple[tuple[str, str], ...] = ()
     tensors: tuple[tuple[str, str, tuple[int, ...]], ...] = ()
+    hinted: bool = False
 
     @property
     def named(self) -> bool:
@@ -82,7 +84,8 @@ def parse_signature(mlmodel: Mapping[str, Any]) -> Signature:
             ColumnSpec(str(entry.get("name") or ""), _kind(entry), bool(entry.get("required", True)))
             for entry in inputs
         )
-        return Signature(columns, None, returned, _named_tensors(inputs))
+        hinted = bool(mlmodel.get("is_signature_from_type_hint"))
+        return Signature(columns, None, returned, _named_tensors(inputs), hinted)
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise ModelError(f"the signature in MLmodel cannot be read ({problem}); log the model again") from problem
 

@@ -29,6 +29,10 @@ def build_model_input(payload: Payload, signature: Signature) -> tuple[Any, int]
 
     :raises InputError: a column is missing, or a value is not what the signature asks for; the message names it.
     """
+    if signature.hinted:
+        if payload.items is None:
+            raise InputError(f"{_PLACE}: this model takes a list with one item per row; send inputs or instances")
+        return list(payload.items), len(payload.items)
     if signature.tensor:
         return _build_tensor(payload, *signature.tensor)
     if signature.tensors:

@@ -32,7 +32,12 @@ from mlops_runtime.signature import Signature, parse_signature
 
 _EXAMPLE_FILES = ("serving_input_example.json", "input_example.json")
 #: How mlflow's own checks of the input and of its parameters begin.
-_REFUSALS = ("Failed to enforce schema", "Invalid parameters found")
+_REFUSALS = (
+    "Failed to enforce schema",
+    "Failed to validate data against type hint",
+    "Failed to validate the input data against the type hint",
+    "Invalid parameters found",
+)
 
 
 class PredictionError(ModelError):

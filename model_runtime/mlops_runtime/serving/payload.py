@@ -29,6 +29,7 @@ class Payload:
 
     :param columns: name → values, one per row; or ``None``.
     :param array: rows as nested lists or as a numpy array, where no names were sent.
+    :param items: the rows as they were sent, one item each, where the form has them.
     :param is_frame: the client sent a data frame (a model without a signature gets one, too).
     :param params: MLflow's inference parameters.
     """
@@ -36,6 +37,7 @@ class Payload:
     columns: Mapping[str, Sequence[Any]] | None = None
     array: Any = None
     is_frame: bool = False
+    items: Sequence[Any] | None = None
     params: Mapping[str, Any] | None = None
 
 
@@ -61,8 +63,9 @@ def parse_body(body: object) -> Payload:
         "instances": _read_instances,
         "inputs": _read_inputs,
     }
-    columns, array, is_frame = readers[given[0]](body[given[0]])
-    return Payload(columns, array, is_frame, params)
+    data = body[given[0]]
+    columns, array, is_frame = readers[given[0]](data)
+    return Payload(columns, array, is_frame, data if isinstance(data, list) else None, params)
 
 
 _Read = tuple[Mapping[str, Sequence[Any]] | None, Any, bool]
@@ -151,7 +154,8 @@ def parse_tensors(request: InferRequest) -> Payload:
             return Payload(array=tensor)
     flat = {name: tensor.reshape(-1) if tensor.ndim == 2 and tensor.shape[1] == 1 else tensor
             for name, tensor in tensors.items()}  # fmt: skip
-    return Payload(columns=flat, is_frame=all(tensor.ndim == 1 for tensor in flat.values()))
+    items = next(iter(flat.values())).tolist() if len(flat) == 1 else None
+    return Payload(columns=flat, is_frame=all(tensor.ndim == 1 for tensor in flat.values()), items=items)
 
 
 def read_tensor(tensor: InferInput) -> Any:

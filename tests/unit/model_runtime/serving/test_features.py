@@ -133,6 +133,14 @@ def test_tensor_values_are_not_guessed(values: list[Any], dtype: str) -> None:
         to_array(values, dtype, "input")
 
 
+def test_type_hint_means_rows_as_they_are() -> None:
+    signature = Signature((ColumnSpec("", ""),), hinted=True)
+    assert build_model_input(parse_body({"inputs": [{"a": 1}, {"b": 2}]}), signature) == ([{"a": 1}, {"b": 2}], 2)
+    assert build_model_input(parse_body({"instances": ["x"]}), signature) == (["x"], 1)
+    with pytest.raises(InputError, match="send inputs or instances"):
+        build_model_input(parse_body({"inputs": {"a": [1]}}), signature)
+
+
 def test_without_a_signature_the_model_gets_what_mlflow_would_give() -> None:
     frame, _ = build_model_input(parse_body({"instances": [{"a": 1}]}), Signature())
     array, _ = build_model_input(parse_body({"instances": [[1, 2]]}), Signature())

@@ -1,5 +1,5 @@
-"""Whatever a client sends: an answer, and never a failed server. Thousands of broken requests against the real
-application in this process, with a real model that accepts every value of the right type.
+"""Whatever a client sends: an answer, and never a failed server. A thousand broken requests against the real
+application in this process, with a real model that accepts every value of the right type; and a model with a type hint.
 """
 
 from __future__ import annotations
@@ -111,17 +111,21 @@ def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "model"
 
 
-@pytest.mark.parametrize("seed", [1])
-async def test_no_request_makes_the_server_fail(model_directory: Path, seed: int) -> None:
+def _client(directory: Path) -> httpx.AsyncClient:
     from mlops_runtime.serving import sdk  # noqa: F401  # first of all that imports kserve
     from mlops_runtime.serving.app import build_app
     from mlops_runtime.serving.lifecycle import Lifecycle
     from mlops_runtime.serving.model import open_model
     from mlops_runtime.serving.settings import ServeSettings
 
-    app = build_app(open_model(ServeSettings(model_name="m"), model_directory), Lifecycle(0))
+    app = build_app(open_model(ServeSettings(model_name="m"), directory), Lifecycle(0))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server")
+
+
+@pytest.mark.parametrize("seed", [1])
+async def test_no_request_makes_the_server_fail(model_directory: Path, seed: int) -> None:
     breaker, counted = Breaker(seed), Counter[int]()
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client:
+    async with _client(model_directory) as client:
         for _ in range(_REQUESTS):
             path, body, headers = breaker.request()
             answer = await client.post(path, content=body, headers=headers)
@@ -130,3 +134,46 @@ async def test_no_request_makes_the_server_fail(model_directory: Path, seed: int
             assert answer.status_code == 200 or answer.json()["request_id"] == answer.headers["x-request-id"]
     assert counted[200] > 100
     assert counted[400] > 100
+
+
+_HINTED = """
+import mlflow, pydantic
+
+class Row(pydantic.BaseModel):
+    age: int
+    tags: list[str] = []
+
+class Hinted(mlflow.pyfunc.PythonModel):
+    def predict(self, model_input: list[Row], params=None) -> list[int]:
+        return [row.age + len(row.tags) for row in model_input]
+
+mlflow.models.set_model(Hinted())
+"""
+
+
+@pytest.fixture(scope="module")
+def hinted_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import mlflow
+
+    folder = tmp_path_factory.mktemp("hinted")
+    (folder / "hinted.py").write_text(_HINTED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_UV_AUTO_DETECT", "false")
+        mlflow.pyfunc.save_model(
+            folder / "model", python_model=str(folder / "hinted.py"), input_example=[{"age": 1}],
+            pip_requirements=["mlflow"],
+        )  # fmt: skip
+    return folder / "model"
+
+
+async def test_model_with_a_type_hint_gets_its_rows_as_they_are(hinted_directory: Path) -> None:
+    rows = [{"age": 1}, {"age": 2, "tags": ["a", "b"]}]
+    async with _client(hinted_directory) as client:
+        for path, form in (("/invocations", "inputs"), ("/v1/models/m:predict", "instances")):
+            answer = await client.post(path, json={form: rows})
+            assert answer.json() == {"predictions": [1, 4]}
+            wrong = await client.post(path, json={form: [{"age": "old"}]})
+            assert wrong.status_code == 400
+            assert "valid integer" in wrong.text
+        split = await client.post("/invocations", json={"dataframe_split": {"columns": ["age"], "data": [[1]]}})
+        assert (split.status_code, "send inputs or instances" in split.text) == (400, True)
