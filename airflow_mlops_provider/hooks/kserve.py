@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_mlops_provider.exceptions import TransientError
 from airflow_mlops_provider.hooks import kserve_api
 from airflow_mlops_provider.hooks.kserve_api import KubeRequest, ServiceReference
+from airflow_mlops_provider.hooks.kubernetes_access import missing_permission
 from airflow_mlops_provider.manifests.rollout import Observation
 
 if TYPE_CHECKING:
@@ -91,9 +92,14 @@ class KServeHook:
         return None
 
     def read_log(self, namespace: str, pod: str, container: str, *, previous: bool = False, lines: int = 30) -> str:
-        """Return the last lines of a container, nothing where it has none (yet, or any more)."""
+        """Return the last lines of a container, nothing where it has none (yet, or any more).
+
+        It explains a failure, so a missing permission stands in its place instead of hiding that failure.
+        """
         request = kserve_api.read_logs(namespace, pod, container, previous=previous, lines=lines)
         status, body = self.send(request)
+        if status == 403 and (denied := missing_permission(body)):
+            return f"(not readable: {denied})"
         # A container that was just replaced: the kubelet answers 200 and says that it has lost the log.
         return "" if status != 200 or body.startswith("unable to retrieve container logs") else body.rstrip()
 

@@ -19,6 +19,7 @@ from airflow_mlops_provider.exceptions import (
     MLOpsProviderError,
     TransientError,
 )
+from airflow_mlops_provider.hooks.kubernetes_access import RBAC_FILE, missing_permission
 from airflow_mlops_provider.manifests.inference_service import API_VERSION, KIND, LLM_KIND, PLURALS
 from airflow_mlops_provider.manifests.inference_service_seal import FIELD_MANAGER
 
@@ -150,7 +151,8 @@ def _refusal(status: int, message: str, subject: str) -> MLOpsProviderError:
     if "denied the request" in message or "ValidatingAdmissionPolicy" in message:
         return DeploymentFailedError(f"{subject}: refused by the cluster's admission: {message}")
     if status == 403:
-        return AccessDeniedError(f"{subject}: not allowed: {message}; see deploy/kserve/rbac.yaml")
+        denied = missing_permission(message) or f"{message}; see {RBAC_FILE}"
+        return AccessDeniedError(f"{subject}: not allowed: {denied}")
     if status == 404:
         return NotFoundError(f"{subject}: {message}; is KServe installed, and the namespace there?")
     return DeploymentFailedError(f"{subject}: refused by the API server ({status}): {message}")

@@ -8,6 +8,7 @@ Does I/O through the KServe hook.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Protocol
@@ -16,6 +17,7 @@ from airflow_mlops_provider.hooks.kserve import KServeHook
 from airflow_mlops_provider.hooks.kserve_api import KubeRequest, ServiceReference
 from airflow_mlops_provider.hooks.kserve_apply import DeployPlan, apply_plan
 from airflow_mlops_provider.hooks.kserve_delete import delete_service
+from airflow_mlops_provider.hooks.kubernetes_access import missing_permission
 from airflow_mlops_provider.manifests.canary_candidate import build_candidate, check_candidate, served_model
 from airflow_mlops_provider.manifests.canary_mode import (
     ClusterFacts,
@@ -32,6 +34,8 @@ from airflow_mlops_provider.manifests.inference_service_seal import (
 
 Say = Callable[[str], None]
 Remember = Callable[[DeployPlan], None]
+
+_log = logging.getLogger(__name__)
 
 _CONFIG: Final = "/api/v1/namespaces/{}/configmaps/inferenceservice-config"
 _CONTROLLER: Final = "/apis/apps/v1/namespaces/{}/deployments/kserve-controller-manager"
@@ -88,6 +92,8 @@ def read_facts(
 def _read(hook: KServeHook, path: str) -> dict[str, Any] | None:
     status, body = hook.send(KubeRequest(method="GET", path=path))
     if status != 200:
+        if denied := missing_permission(body):
+            _log.warning("Which way a canary can go is known less well: %s", denied)
         return None
     found: dict[str, Any] = json.loads(body)
     return found

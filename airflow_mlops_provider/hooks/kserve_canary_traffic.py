@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from airflow_mlops_provider.exceptions import DeploymentFailedError
 from airflow_mlops_provider.hooks.kserve import KServeHook
-from airflow_mlops_provider.hooks.kserve_api import KubeRequest, ServiceReference
+from airflow_mlops_provider.hooks.kserve_api import KubeRequest, ServiceReference, error_of
 from airflow_mlops_provider.hooks.kserve_apply import DeployPlan
 from airflow_mlops_provider.hooks.kserve_canary import Remember, Say
 from airflow_mlops_provider.manifests.canary_candidate import (
@@ -188,6 +188,8 @@ class EntryWay(PercentWay):
     def _problem(self, percent: int) -> str | None:
         request = KubeRequest(method="GET", path=_ROUTE.format(self.reference.namespace, self.reference.name))
         status, body = self.hook.send(request)
+        if status == 403:
+            raise error_of(status, body, str(self.reference))
         return undivided_route(json.loads(body) if status == 200 else None, percent)
 
 

@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 from airflow_mlops_provider.hooks.kserve import KServeHook
-from airflow_mlops_provider.hooks.kserve_api import KubeRequest
+from airflow_mlops_provider.hooks.kserve_api import KubeRequest, error_of
+from airflow_mlops_provider.hooks.kubernetes_access import missing_permission
 from airflow_mlops_provider.manifests.inference_service import PREDICTOR_CONTAINER
 
 ANSWER_SECONDS: Final = 30.0
@@ -58,6 +59,8 @@ class PodDoor:
     def ask(self, method: str, path: str, body: Any = None) -> Answer:
         started = time.monotonic()
         status, text = self._hook.send(ask_pod(self._pod, method, path, body), timeout_seconds=ANSWER_SECONDS)
+        if status == 403 and missing_permission(text):
+            raise error_of(status, text, self.name)  # the API server's answer, not the pod's
         return Answer(status, text, time.monotonic() - started, self.name)
 
 

@@ -18,6 +18,7 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import PodPhase
 
 from airflow_mlops_provider.declaration import ResolvedModel
 from airflow_mlops_provider.exceptions import PermanentError, RunnerError
+from airflow_mlops_provider.hooks.failing import missing_permissions_fail
 from airflow_mlops_provider.links.mlflow import MLflowModelLink, MLflowRunLink
 from airflow_mlops_provider.manifests import batch_pod
 from airflow_mlops_provider.manifests.contract import check_extra_names
@@ -113,7 +114,8 @@ class MLflowModelBatchOperator(ModelTaskMixin, KubernetesPodOperator):
             self._refuse_forbidden()
             self._model = self.pin_model(context)
             self._hand_over(self._model, context)
-        super().execute(context)
+        with missing_permissions_fail():
+            super().execute(context)
         self._fail_if_killed()
         return self._result
 
@@ -123,7 +125,8 @@ class MLflowModelBatchOperator(ModelTaskMixin, KubernetesPodOperator):
 
     def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on after the pod ended. Called without a deferral too, where the pod was over before it."""
-        self._result = super().trigger_reentry(context, event)
+        with missing_permissions_fail():
+            self._result = super().trigger_reentry(context, event)
         self._fail_if_killed()
         return self._result
 

@@ -12,9 +12,13 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_mlops_provider.exceptions import PermanentError
+
 
 class KServeRolloutTrigger(BaseTrigger):
     """Fire when a service's rollout is ready, lost, or out of time. The event is a verdict as a dictionary.
+
+    A permanent error (a missing permission) is a verdict, too: a trigger that fails would be tried again.
 
     :param service: a ``ServiceReference`` as a dictionary.
     :param target: a ``Target`` as a dictionary: which version of it.
@@ -54,15 +58,19 @@ class KServeRolloutTrigger(BaseTrigger):
         from airflow_mlops_provider.hooks.kserve_api import ServiceReference
         from airflow_mlops_provider.hooks.kserve_watch import AsyncKServeHook, watch_rollout
         from airflow_mlops_provider.manifests.rollout import Target
+        from airflow_mlops_provider.manifests.rollout_evidence import Verdict
 
         hook = AsyncKServeHook(self.kubernetes_conn_id)
-        verdict = await watch_rollout(
-            hook,
-            ServiceReference(**self.service),
-            Target(**self.target),
-            deadline_seconds=self.deadline_seconds,
-            say=self.log.info,
-        )
+        try:
+            verdict = await watch_rollout(
+                hook,
+                ServiceReference(**self.service),
+                Target(**self.target),
+                deadline_seconds=self.deadline_seconds,
+                say=self.log.info,
+            )
+        except PermanentError as error:
+            verdict = Verdict("failed", f"it cannot be watched: {error}")
         yield TriggerEvent(asdict(verdict))  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:

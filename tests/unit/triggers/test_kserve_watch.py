@@ -18,7 +18,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from kserve_api_server import ApiServer, rolled_out, serve, service
 
-from airflow_mlops_provider.exceptions import AccessDeniedError, TransientError
+from airflow_mlops_provider.exceptions import TransientError
 from airflow_mlops_provider.hooks import kserve_watch
 from airflow_mlops_provider.hooks.kserve_api import ServiceReference
 from airflow_mlops_provider.manifests.rollout import Target
@@ -129,8 +129,10 @@ async def test_outage_beyond_the_budget_is_transient(server: ApiServer) -> None:
 
 async def test_forbidden_is_not_an_outage(server: ApiServer) -> None:
     server.refusals = [(403, "cannot list resource pods")]
-    with pytest.raises(AccessDeniedError, match="cannot list resource pods"):
-        await wait(server)
+    event = await wait(server)
+    assert event["state"] == "failed"
+    assert "it cannot be watched" in event["cause"]
+    assert "cannot list resource pods; see deploy/kserve/rbac.yaml" in event["cause"]
 
 
 async def test_unknown_escapes_with_its_traceback(server: ApiServer) -> None:
