@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +17,11 @@ import yaml
 
 from airflow_mlops_provider.demo.servers import AirflowServer, BareRepository, MlflowServer, git_bundle
 from devcluster import Cluster, DevclusterError, ensure_cluster
+
+# pytest's importlib mode knows no sibling modules.
+sys.path.insert(0, str(Path(__file__).parent))
+from lossy_proxy import LossyProxy
+from service_account import Account, service_account
 
 CLAIM = "scoring-data"
 EXAMPLES = Path(__file__).parents[2] / "example_dags"
@@ -53,7 +58,14 @@ def kube(cluster: Cluster) -> Any:
 
 
 @pytest.fixture(scope="session")
-def storage(kube: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
+def account(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    """What all operators under test are to the API server; only fixtures and assertions are its administrator."""
+    with service_account(cluster.kubeconfig, tmp_path_factory.mktemp("account")) as account:
+        yield account
+
+
+@pytest.fixture(scope="session")
+def storage(kube: Any, account: Account, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storage]:
     """A namespace that admits ``restricted`` pods only, and a volume that this process reads too."""
     name = f"ml-test-{uuid.uuid4().hex[:8]}"
     directory = tmp_path_factory.mktemp("data")
@@ -72,6 +84,7 @@ def storage(kube: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sto
     kube.create_persistent_volume({"metadata": {"name": name}, "spec": volume})
     claim = {**access, "volumeName": name, "resources": {"requests": {"storage": "1Gi"}}}
     kube.create_namespaced_persistent_volume_claim(name, {"metadata": {"name": CLAIM}, "spec": claim})
+    account.admit(name)
     yield Storage(name, directory)
     kube.delete_namespace(name)
     kube.delete_persistent_volume(name)
@@ -167,14 +180,11 @@ class Road:
 
 
 @pytest.fixture(scope="session")
-def lossy_kubeconfig(kube: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def lossy_kubeconfig(account: Account, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A kubeconfig whose API server loses the reply to every pod's first create request."""
-    spec = importlib.util.spec_from_file_location("lossy_proxy", Path(__file__).with_name("lossy_proxy.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with module.LossyProxy(kube.api_client.configuration) as proxy:
+    from kubernetes import config as kube_config
+
+    with LossyProxy(kube_config.new_client_from_config(str(account.kubeconfig)).configuration) as proxy:
         file = tmp_path_factory.mktemp("lossy") / "kubeconfig"
         named = {"name": "lossy"}
         config = {
@@ -192,6 +202,7 @@ def lossy_kubeconfig(kube: Any, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture(scope="session")
 def road(
     cluster: Cluster,
+    account: Account,
     storage: Storage,
     mlflow_server: MlflowServer,
     lossy_kubeconfig: Path,
@@ -203,7 +214,7 @@ def road(
     repository = BareRepository(directory / "git")
     gitops = BareRepository(directory / "gitops")
     gitops.commit_and_push({"README.md": "What Argo CD applies.\n"}, "Start")
-    kubernetes = _kubernetes(cluster.kubeconfig, str(cluster.image))
+    kubernetes = _kubernetes(account.kubeconfig, str(cluster.image))
     mlflow = {"conn_type": "mlflow", "host": mlflow_server.url, "password": CANARY_TOKEN}
     # The examples as they are, but for the platform's file.
     examples = Path(shutil.copytree(EXAMPLES, directory / "examples"))

@@ -297,16 +297,17 @@ def serving(cluster: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def world(serving: Any, mlflow_server: Any, kube: Any) -> Iterator[World]:
-    """A namespace of the test module's own, and the connections ``k8s_kserve`` and ``mlflow_kserve``."""
+def world(serving: Any, mlflow_server: Any, kube: Any, account: Any) -> Iterator[World]:
+    """A namespace of the test module's own, and the connections ``k8s_kserve`` (by the account), ``mlflow_kserve``."""
     name = f"kserve-{uuid.uuid4().hex[:6]}"
     kube.create_namespace({"metadata": {"name": name}})
+    account.admit(name)
     address = f"http://{serving.node_ip}:{mlflow_server.port}"
     kube.create_namespaced_secret(
         name, {"metadata": {"name": "mlops-mlflow"}, "stringData": {"MLFLOW_TRACKING_URI": address}}
     )
     connections = {
-        "K8S_KSERVE": {"conn_type": "kubernetes", "extra": {"kube_config_path": str(serving.kubeconfig)}},
+        "K8S_KSERVE": {"conn_type": "kubernetes", "extra": {"kube_config_path": str(account.kubeconfig)}},
         "MLFLOW_KSERVE": {"conn_type": "mlflow", "host": mlflow_server.url},
     }
     with pytest.MonkeyPatch.context() as patch:

@@ -14,12 +14,12 @@ _HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive", "content-length"
 
 
 class LossyProxy:
-    """``with LossyProxy(api_client) as proxy: proxy.url``; plain HTTP in front, the client's own TLS behind."""
+    """``with LossyProxy(configuration) as proxy: proxy.url``; plain HTTP in front, TLS and the token behind."""
 
     def __init__(self, configuration: Any) -> None:
         target = urlsplit(configuration.host)
         context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
-        context.load_cert_chain(configuration.cert_file, configuration.key_file)
+        token = configuration.get_api_key_with_prefix("authorization")
         self.lost: list[str] = []
         proxy = self
 
@@ -32,6 +32,7 @@ class LossyProxy:
                 headers = {
                     key: value for key, value in self.headers.items() if key.lower() not in ("host", "connection")
                 }
+                headers["Authorization"] = token
                 upstream.request(self.command, self.path, body or None, headers)
                 answer = upstream.getresponse()
                 if proxy._loses(self.command, self.path, body, answer.status):
