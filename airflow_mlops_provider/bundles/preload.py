@@ -11,7 +11,13 @@ from importlib import import_module
 
 from airflow.configuration import conf
 
-_FACTORY = "airflow_mlops_provider.dag_factory.batch"
+#: Modules that stubs run and that load no client of Kubernetes.
+_FACTORIES = (
+    "airflow_mlops_provider.dag_factory.batch",
+    "airflow_mlops_provider.dag_factory.online",
+    "airflow_mlops_provider.dag_factory.probe",
+    "airflow_mlops_provider.operators.kserve",
+)
 #: Ours → theirs. Without theirs it is not imported: both Kubernetes clients come with it, and nobody may need them.
 _OPERATORS = {"airflow_mlops_provider.operators.mlflow": "airflow.providers.cncf.kubernetes.operators.pod"}
 
@@ -23,7 +29,8 @@ def preload() -> None:
     """
     if not conf.getboolean("dag_processor", "parsing_pre_import_modules", fallback=True):
         return
-    import_module(_FACTORY)
+    for name in _FACTORIES:
+        import_module(name)
     for ours, theirs in _OPERATORS.items():
         if theirs in sys.modules:
             import_module(ours)
