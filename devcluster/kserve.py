@@ -197,7 +197,8 @@ def _wait_until_served(api: ApiClient, definition: str) -> None:
     deadline = time.monotonic() + _ESTABLISH_SECONDS
     path = f"{_COLLECTIONS['CustomResourceDefinition']}/{definition}"
     while time.monotonic() < deadline:
-        conditions = api.json(path).get("status", {}).get("conditions", [])
+        # A busy API server answers `conditions: null` for a moment.
+        conditions = (api.json(path).get("status") or {}).get("conditions") or []
         if any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
             return
         time.sleep(0.2)
