@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from airflow_mlops_provider.declaration.environment import Environment
 from airflow_mlops_provider.declaration.model import ModelDeclaration
-from airflow_mlops_provider.declaration.online_spec import OnlineSpec, PayloadLogger
+from airflow_mlops_provider.declaration.node import Path
+from airflow_mlops_provider.declaration.online_spec import OnlineSpec
 from airflow_mlops_provider.declaration.rules import (
     Violation,
     check_declared_image,
@@ -44,7 +45,7 @@ def check_online(declaration: ModelDeclaration, online: OnlineSpec, environment:
     if online.extends is not None:
         yield from check_listed(online.extends, environment.allow.templates, ("online", "extends"), "templates")
     if online.logger is not None:
-        yield from _check_logger(online.logger, environment)
+        yield from check_logger_url(online.logger.url, environment, ("online", "logger", "url"))
 
 
 def _check_deployer(online: OnlineSpec, environment: Environment) -> Iterator[Violation]:
@@ -70,11 +71,12 @@ def _check_name(declaration: ModelDeclaration, online: OnlineSpec, environment: 
         yield Violation(("model",), message, "name_length")
 
 
-def _check_logger(logger: PayloadLogger, environment: Environment) -> Iterator[Violation]:
+def check_logger_url(url: str, environment: Environment, path: Path) -> Iterator[Violation]:
+    """Yield an address that requests may not be copied to."""
     allowed = environment.allow.logger_urls
-    if not any(_lies_under(entry, logger.url) for entry in allowed):
+    if not any(_lies_under(entry, url) for entry in allowed):
         hint = f"use one under {listed(allowed)}" if allowed else "remove it"
-        yield Violation(("online", "logger", "url"), f"{quoted(logger.url)} is not allowed; {hint}", "logger_urls")
+        yield Violation(path, f"{quoted(url)} is not allowed; {hint}", "logger_urls")
 
 
 def _lies_under(entry: str, url: str) -> bool:

@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from airflow_mlops_provider.declaration.environment import Environment
+from airflow_mlops_provider.declaration.online_policy import check_logger_url
 from airflow_mlops_provider.declaration.pod_policy import check_pod
-from airflow_mlops_provider.declaration.policy import Violation
+from airflow_mlops_provider.declaration.rules import Violation, check_listed
+from airflow_mlops_provider.declaration.standard_runtime import STANDARD_SERVING_RUNTIME
 
 _CONTAINER_FIELDS = (
     "model",
@@ -43,6 +45,7 @@ def check_service(manifest: Mapping[str, Any], environment: Environment) -> list
             if not _is_of_the_runtime(item, pod["spec"])
         ]
         found += _check_replicas(part, environment, path)
+        found += _check_reach(part, environment, path)
     return found
 
 
@@ -86,3 +89,14 @@ def _check_replicas(
     for field in _SCHEDULING_FIELDS:
         if (part.get(field) or 0) > most:
             yield Violation((*path, field), f"{part[field]} are too many; at most {most}", "max_replicas")
+
+
+def _check_reach(part: Mapping[str, Any], environment: Environment, path: tuple[str | int, ...]) -> Iterator[Violation]:
+    """Yield what reaches beyond the service itself: runtimes of the cluster, addresses that requests are copied to."""
+    for field in _CONTAINER_FIELDS:
+        runtime = (part.get(field) or {}).get("runtime")
+        if runtime not in (None, STANDARD_SERVING_RUNTIME):
+            yield from check_listed(runtime, environment.allow.runtimes, (*path, field, "runtime"), "runtimes")
+    logger = part.get("logger")
+    if logger is not None:
+        yield from check_logger_url(logger.get("url") or "", environment, (*path, "logger", "url"))

@@ -6,3 +6,5 @@ from typing import Final
 
 #: Policy, factory and operators mean the same program by it.
 STANDARD_COMMAND: Final = ("mlops-runtime", "score")
+#: The ClusterServingRuntime of ``deploy/kserve``, which serves where a declaration names no other.
+STANDARD_SERVING_RUNTIME: Final = "mlops-mlflow"

@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.sdk import conf
 
+from airflow_mlops_provider.declaration.standard_runtime import STANDARD_SERVING_RUNTIME
 from airflow_mlops_provider.links.kserve import KServeEndpointLink
 from airflow_mlops_provider.links.mlflow import MLflowModelLink, MLflowRunLink
 from airflow_mlops_provider.operators.kserve_flow import DeployFlow
@@ -89,7 +90,7 @@ class KServeDeployOperator(DeployFlow):
         image: str | None = None,
         image_pull_policy: str | None = None,
         image_pull_secrets: Sequence[str] | None = None,
-        runtime: str = "mlops-mlflow",
+        runtime: str = STANDARD_SERVING_RUNTIME,
         protocol: str = "v2",
         storage: str = "initializer",
         env_vars: Mapping[str, str] | None = None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -37,27 +37,8 @@ if TYPE_CHECKING:
 
 #: Key in the task state store, which outlives a try: what was there before, so that a retry can still go back to it.
 _BEFORE_KEY: Final = "kserve_before"
-#: The factory and people may set these; what they mean is in ``KServeDeployOperator``.
-_OPTIONS: Final = (
-    "name",
-    "namespace",
-    "min_replicas",
-    "max_replicas",
-    "node_selector",
-    "tolerations",
-    "service_account_name",
-    "image",
-    "image_pull_policy",
-    "image_pull_secrets",
-    "runtime",
-    "protocol",
-    "storage",
-    "env_vars",
-    "annotations",
-    "scale_metric",
-    "scale_target",
-    "overrides",
-)
+#: Fields of the options that the operator has under another name, or adds to.
+_OWN_OPTIONS: Final = {"labels", "resources", "logger"}
 
 
 class DeployFlow(ModelTaskMixin, BaseOperator):
@@ -151,7 +132,7 @@ class DeployFlow(ModelTaskMixin, BaseOperator):
                 self.manifest, name=self.name, namespace=self.namespace, labels=labels, model=model.to_dict()
             )
         options = ServiceOptions(
-            **{name: getattr(self, name) for name in _OPTIONS},
+            **{item.name: getattr(self, item.name) for item in fields(ServiceOptions) if item.name not in _OWN_OPTIONS},
             labels=labels,
             resources=self.pod_resources,
             logger=self.request_logger,

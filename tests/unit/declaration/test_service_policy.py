@@ -63,6 +63,9 @@ def test_declared_service_keeps_every_rule() -> None:
         ({"resources": {"cpu": "1", "memory": "1Gi", "gpu": 1}}, "max_gpu"),
         ({"resources": None}, "max_cpu"),
         ({"max_replicas": 4}, "max_replicas"),
+        ({"runtime": "theirs"}, "runtimes"),
+        ({"logger": {"url": "http://evil.example/"}}, "logger_urls"),
+        ({"logger": {"mode": "all"}}, "logger_urls"),
         ({"min_replicas": 4}, "max_replicas"),
         ({"node_selector": {"pool": "gpu"}}, "node_selector"),
         ({"tolerations": [{"operator": "Exists"}]}, "tolerations"),
@@ -82,6 +85,12 @@ def test_declared_service_keeps_every_rule() -> None:
 )
 def test_each_rule_is_enforced(changes: dict[str, Any], rule: str) -> None:
     assert rule in rules(manifest(**changes), environment())
+
+
+def test_listed_runtime_and_address_pass() -> None:
+    allow = {"runtimes": ("own-1",), "logger_urls": ("http://log.example/",), "max_cpu": "2", "max_memory": "4Gi"}
+    asked = manifest(runtime="own-1", logger={"url": "http://log.example/churn"})
+    assert check_service(asked, environment(allow=allow)) == []
 
 
 def test_whole_manifests_are_judged_as_well() -> None:
