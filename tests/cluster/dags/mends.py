@@ -63,7 +63,7 @@ for kind, operator, own in (("plain", KubernetesPodOperator, {}), ("ours", MLflo
         lossy = {"kubernetes_conn_id": "k8s_lossy", "arguments": ["sleep 5"]}
         make(f"lost-reply-{kind}-{mode}", operator, **common, **lossy)
     dying = {**own, "deferrable": True, "callbacks": [DieOnce], "arguments": [RESULT]}
-    # Long enough for the container to be over when the second try looks: the failure is about a pod that is. (A pod that
+    # Long enough for the container to be over when the second try looks: the failure is about such a pod. (A pod that
     # ends within the second of the deferral meets another one, Airflow's own: the executor's word on the first process
     # arrives after the task was queued again, and the scheduler fails the task.)
     retry = {"retries": 1, "retry_delay": timedelta(seconds=20)}

@@ -149,7 +149,10 @@ def test_pod_that_ends_gets_no_requests_and_does_not_count() -> None:
 LOST = {
     "deleted": (seen(service=None), "it was deleted while it was waited for"),
     "replaced": (seen(service=service(uid="u2")), "was replaced by another object"),
-    "being deleted": (seen(service=service(deletionTimestamp="t")), "it was deleted while it was waited for, and is on its way out"),
+    "being deleted": (
+        seen(service=service(deletionTimestamp="t")),
+        "it was deleted while it was waited for, and is on its way out",
+    ),
     "other spec": (
         seen(service=service(spec_hash="x", managedFields=[{"manager": "kubectl-edit", "time": "2"}])),
         "has another spec (x, not new0), written by 'kubectl-edit'",
