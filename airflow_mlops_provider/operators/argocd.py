@@ -7,7 +7,7 @@ after the same checks; a sensor waits for it. Does I/O through the Git, MLflow a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from airflow_mlops_provider.declaration import ResolvedModel
     from airflow_mlops_provider.hooks.git import Publication
 
+#: Key in the task state store, which outlives a try: what the file held before this task changed it.
+_FORMER_KEY: Final = "gitops_former"
+
 
 class KServeCommitOperator(KServeDeployOperator):
     """Commit the InferenceService to the repository that Argo CD reads, instead of applying it.
 
     Takes the arguments of :class:`~airflow_mlops_provider.operators.kserve.KServeDeployOperator`, too. What the file
-    asks for already is not committed again.
+    asks for already is not committed again; a retry still knows what was there before the first try.
 
     :param git_conn_id: connection of type ``git``, with the right to push.
     :param repository: address, where it is not the connection's.
@@ -65,29 +68,61 @@ class KServeCommitOperator(KServeDeployOperator):
         lineage = {**build_model_annotations(model.to_dict()), DAG_RUN_ANNOTATION: context["run_id"]}
         sealed, spec_hash = seal(manifest, lineage)
         path = manifest_path(self.directory, self.name)
+        memory = _Memory(context, spec_hash)
+
+        def keep(_: str, there: str | None) -> bool:
+            same = says_the_same(there, sealed)
+            if not same:  # before the push: a try that dies right after it must not make the next one forget
+                memory.keep(there)
+            return same
+
         done = _publish(
             self,
             {path: render_manifest(sealed)},
             message=f"Serve {self.name} in {self.environment}: {model.uri}",
-            trailers={
-                "Model-Uri": model.uri,
-                "Model-Digest": model.digest,
-                "Mlflow-Run": model.run_id,
-                "Training-Commit": model.git_commit,
-                "Dag-Run": f"{context['ti'].dag_id} {context['run_id']}",
-            },
-            keep=lambda _, there: says_the_same(there, sealed),
+            trailers=_trailers(model, context),
+            keep=keep,
         )
-        self.log.info("%s: %s at %s", path, "committed" if done.changed else "unchanged", done.commit)
+        changed, former = (True, done.former.get(path)) if done.changed else memory.recall()
+        self.log.info("%s: %s at %s", path, "committed" if changed else "unchanged", done.commit)
         return {
             "name": self.name,
             "namespace": self.namespace,
             "spec_hash": spec_hash,
             "commit": done.commit,
-            "changed": done.changed,
+            "changed": changed,
             "path": path,
-            "former": done.former.get(path),
+            "former": former,
         }
+
+
+def _trailers(model: ResolvedModel, context: Context) -> dict[str, str | None]:
+    return {
+        "Model-Uri": model.uri,
+        "Model-Digest": model.digest,
+        "Mlflow-Run": model.run_id,
+        "Training-Commit": model.git_commit,
+        "Dag-Run": f"{context['ti'].dag_id} {context['run_id']}",
+    }
+
+
+class _Memory:
+    """What the file held before this task changed it, kept from one try to the next."""
+
+    def __init__(self, context: Context, spec_hash: str) -> None:
+        self._store: Any = context.get("task_state_store")  # ``airflow dags test`` has none
+        self._mark = {"spec_hash": spec_hash, "max_tries": context["ti"].max_tries}
+
+    def keep(self, former: str | None) -> None:
+        if self._store is not None:
+            self._store.set(_FORMER_KEY, {**self._mark, "former": former})
+
+    def recall(self) -> tuple[bool, str | None]:
+        """Return whether an earlier try changed the file, and what it held before."""
+        kept = self._store.get(_FORMER_KEY) if self._store is not None else None
+        if not isinstance(kept, dict) or any(kept.get(key) != value for key, value in self._mark.items()):
+            return False, None
+        return True, kept["former"]
 
 
 class KServeRevertOperator(BaseOperator):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -78,6 +79,25 @@ def test_another_run_of_the_same_service_commits_nothing(remote: Path, context: 
     other = commit(context, {**resolved, "uri": "models:/m-1", "digest": "sha256:1"})
     assert other["changed"]
     assert read_spec_hash(yaml.safe_load(other["former"])) == first["spec_hash"]
+
+
+class Store(dict[str, Any]):
+    """Stands for Airflow's store of a task's state, which outlives a try."""
+
+    set = dict.__setitem__
+
+
+def test_a_retry_still_knows_what_was_there(remote: Path, context: Any, resolved: dict[str, Any]) -> None:
+    commit(context, resolved)
+    before = git("show", f"main:{PATH}", cwd=remote)
+    held = {**context, "task_state_store": Store()}
+    other = {**resolved, "uri": "models:/m-1", "digest": "sha256:1"}
+    first = commit(held, other)
+    again = commit(held, other)  # the first try died after its push
+    assert (first["former"], again["former"]) == (before, before)
+    assert (again["changed"], again["commit"]) == (True, first["commit"])
+    cleared = {**held, "ti": SimpleNamespace(**{**vars(held["ti"]), "max_tries": 1})}
+    assert commit(cleared, other)["changed"] is False
 
 
 def test_a_file_edited_by_hand_is_written_again(remote: Path, context: Any, resolved: dict[str, Any]) -> None:
