@@ -134,8 +134,11 @@ def test_version_picked_in_the_form_rolls_back(road: Road, kube: Any, declared: 
 
 
 @pytest.mark.timeout(600)
-def test_canary_is_tried_before_it_serves(road: Road, kube: Any, declared: None, second: Trained) -> None:
+def test_canary_is_tried_before_it_serves(
+    road: Road, kube: Any, trainer: Trainer, declared: None, second: Trained
+) -> None:
     dag_id = f"prod.{NAME}.online"
+    trainer.client.set_tag(second.run_id, "stage", "prod")
     push(road, canary={"steps": [50], "bake": "5s"})
 
     def has_canary() -> bool:
