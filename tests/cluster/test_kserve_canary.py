@@ -315,7 +315,7 @@ def modelled(name: str, runtime: str) -> dict[str, Any]:
     """Return a service with ``predictor.model``, which ``spec.canary`` demands, and a runtime of :func:`runtimes`."""
     # The one format for which KServe does without a storage URI.
     model = {"modelFormat": {"name": "huggingface"}, "runtime": runtime}
-    predictor = {"minReplicas": 2, "maxReplicas": 2, "terminationGracePeriodSeconds": 2, "model": model}
+    predictor = {"minReplicas": 1, "maxReplicas": 1, "terminationGracePeriodSeconds": 2, "model": model}
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
