@@ -72,9 +72,7 @@ def verify_rollout(
     )
     if settled.state != "ready":
         raise explain(hook, service, target, settled)
-    doors = find_doors(
-        hook, hook.observe(service), access, version=lambda pod: carries_hash(pod, target.spec_hash)
-    )
+    doors = find_doors(hook, hook.observe(service), access, version=lambda pod: carries_hash(pod, target.spec_hash))
     if protocol is not None:
         wait_until_loaded(doors, protocol, service.name)
         say(f"{service}: the model is loaded in {', '.join(door.name for door in doors)}")

@@ -84,7 +84,7 @@ class AsyncKubeClient:
                 return answer.status, await answer.text(errors="replace")
             finally:
                 answer.close()
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             return 0, f"{type(error).__name__}: {error}"
 
     async def observe(self, reference: ServiceReference, *, events: bool = False) -> tuple[Observation, dict[str, str]]:
@@ -131,7 +131,7 @@ class AsyncKubeClient:
                 answer.close()
         except ApiException as error:
             raise kserve_api.error_of(error.status or 0, str(error.body or error.reason), subject) from error
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise TransientError(
                 f"{subject}: the API server does not answer: {error or type(error).__name__}"
             ) from error

@@ -27,6 +27,7 @@ class ApiServer:
     :ivar objects: plural → objects.
     :ivar refusals: answers to the next requests, ``(status, message)``, before any other.
     :ivar watch_lines: what the next watches send instead of waiting for a change.
+    :ivar missing_bytes: how much of every answer is announced and never sent.
     :ivar refused_seconds: a clock for tests: each refusal takes 250 s on it.
     :ivar requests: ``GET /api/v1/…``, ``WATCH /api/v1/…`` as they came.
     """
@@ -37,6 +38,7 @@ class ApiServer:
         self.watch_lines: list[dict[str, Any]] = []
         self.requests: list[str] = []
         self.refused_seconds = 0.0
+        self.missing_bytes = 0
         self._changed = threading.Condition()
         self._version = 1
 
@@ -88,9 +90,10 @@ def _handler(server: ApiServer) -> type[BaseHTTPRequestHandler]:
             content = json.dumps(answer).encode() + b"\n"
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Content-Length", str(len(content) + server.missing_bytes))
             self.end_headers()
             self.wfile.write(content)
+            self.close_connection = True
 
         do_GET = do_PATCH = do_DELETE = _respond  # noqa: N815 - the names that BaseHTTPRequestHandler calls
 

@@ -68,6 +68,13 @@ def test_outage_that_lasts_is_transient(server: ApiServer, hook: KServeHook) -> 
         hook.get_service(SERVICE)
 
 
+def test_answer_that_breaks_off_is_transient(server: ApiServer, hook: KServeHook) -> None:
+    server.missing_bytes = 10
+    with pytest.raises(TransientError, match=r"IncompleteRead|ProtocolError"):
+        hook.get_service(SERVICE)
+    assert len(server.requests) == 4
+
+
 def test_refusal_is_not_tried_again(server: ApiServer, hook: KServeHook) -> None:
     server.refusals = [(422, "spec.foo: unknown")]
     with pytest.raises(DeploymentFailedError, match=r"spec\.foo"):

@@ -99,6 +99,19 @@ async def test_refused_watch_is_an_outage_that_passes(server: ApiServer) -> None
     assert event["state"] == "ready"
 
 
+async def test_answer_that_breaks_off_is_an_outage(server: ApiServer) -> None:
+    server.missing_bytes = 10
+
+    def mend() -> None:
+        server.missing_bytes = 0
+        server.change(**rolled_out())
+
+    task = asyncio.create_task(wait(server))
+    await asyncio.to_thread(server.wait_for_request, "GET", 3)
+    mend()
+    assert (await task)["state"] == "ready"
+
+
 @pytest.fixture
 def clock(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let time pass by refused requests alone."""
