@@ -15,7 +15,14 @@ from pathlib import Path
 
 from mlops_runtime.cleanup import on_exit
 from mlops_runtime.errors import ModelError, OutputError, one_line
-from mlops_runtime.model import digest_of, download_model, local_model_path, set_mlflow_defaults, verify_digest
+from mlops_runtime.model import (
+    digest_of,
+    download_mlmodel,
+    download_model,
+    local_model_path,
+    set_mlflow_defaults,
+    verify_digest,
+)
 
 _MLMODEL = "MLmodel"
 
@@ -52,6 +59,8 @@ def _download(uri: str, target: Path, digest: str, present: str) -> Path:
     base.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=base))
     with on_exit(lambda: shutil.rmtree(scratch, ignore_errors=True)), _temporary_files_in(scratch):
+        if digest and local_model_path(uri) is None:
+            _verify_first(uri, digest, scratch / "first")
         model = _copy(uri, scratch / "model")
         found = verify_digest(model, digest, uri)
         if present and present != found:
@@ -72,6 +81,13 @@ def _temporary_files_in(directory: Path) -> Iterator[None]:
         yield
     finally:
         tempfile.tempdir = former
+
+
+def _verify_first(uri: str, digest: str, scratch: Path) -> None:
+    """Compare the digest before gigabytes are fetched; it is compared again afterwards."""
+    scratch.mkdir()
+    download_mlmodel(uri, scratch)
+    verify_digest(scratch, digest, uri)
 
 
 def _copy(uri: str, destination: Path) -> Path:

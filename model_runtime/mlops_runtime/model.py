@@ -98,16 +98,33 @@ def download_model(uri: str, destination: Path) -> Path:
     :raises UnreachableError: the server does not answer.
     :raises UsageError: the URI needs a tracking server and none is named.
     """
+    with _downloading(uri):
+        import mlflow.artifacts
+
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(destination)))
+
+
+def download_mlmodel(uri: str, destination: Path) -> None:
+    """Download a model's ``MLmodel`` alone into ``destination``; raises what :func:`download_model` does."""
+    with _downloading(uri):
+        # `download_artifacts` knows no path inside models:/m-….
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        get_artifact_repository(uri).download_artifacts(_MLMODEL, str(destination))  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def _downloading(uri: str) -> Iterator[None]:
     if uri.startswith(_REMOTE_SCHEMES) and not os.environ.get("MLFLOW_TRACKING_URI"):
         raise UsageError(
             f"MLFLOW_TRACKING_URI is not set, but {redact(uri)} lies on a tracking server; set it or pass "
             "--tracking-uri"
         )
     with quick_imports():
-        import mlflow.artifacts
+        import mlflow.artifacts  # noqa: F401  # what takes the time; the caller's own import finds it
         from mlflow.exceptions import MlflowException
     try:
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(destination)))
+        yield
     except (MlflowException, OSError, ImportError, ValueError) as problem:
         if is_unreachable(problem):
             raise UnreachableError(

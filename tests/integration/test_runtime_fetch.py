@@ -89,6 +89,14 @@ def test_wrong_digest_leaves_nothing_and_says_so(
     assert list(volume.iterdir()) == []
 
 
+def test_wrong_digest_is_seen_before_the_weights_are_fetched(
+    run: dict[str, str], volume: Path, mlflow3_server: MLflowServer
+) -> None:
+    fetched = mlflow3_server.log.read_text().count("model.skops")
+    assert main(["fetch", f"mlflow://{run['model']}?digest={_WRONG}", str(volume)]) == 1
+    assert mlflow3_server.log.read_text().count("model.skops") == fetched
+
+
 @pytest.mark.parametrize(
     ("address", "code", "words"),
     [

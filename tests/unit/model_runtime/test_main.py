@@ -42,6 +42,14 @@ def test_unknown_arguments_are_usage(arguments: list[str]) -> None:
     assert _run(*arguments).returncode == 2
 
 
+def test_scoring_does_not_import_the_model_server() -> None:
+    code = (
+        "import sys, mlops_runtime.score, mlops_runtime.fetch, mlops_runtime.model, mlops_runtime.signature; "
+        "print({'kserve', 'uvicorn', 'prometheus_client', 'mlops_runtime.serving'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
 def test_command_line_imports_nothing_heavy() -> None:
     code = (
         "import sys, mlops_runtime.main as m; m.build_parser(); "
