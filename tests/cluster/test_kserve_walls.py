@@ -13,6 +13,7 @@ from kubernetes.client.exceptions import ApiException
 
 from airflow_mlops_provider.cli.admission_policy import build_objects
 from airflow_mlops_provider.declaration.environment import Environment
+from airflow_mlops_provider.manifests.batch_pod import hardened_container_security_context
 
 # pytest's importlib mode knows no sibling modules.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -87,3 +88,38 @@ def test_program_of_its_own_is_refused_with_the_rule(walled: World) -> None:
         "the platform's admission policy refuses it",
         "not allowed [",
     )
+
+
+@pytest.mark.parametrize(
+    ("image", "rule"),
+    [("registry.example.evil/serving:1", "images"), ("mlops.local/busybox:dev", "images"), (None, None)],
+)
+def test_serving_image_of_somebody_else_is_refused(
+    walled: World, serving: Any, image: str | None, rule: str | None
+) -> None:
+    """Nothing but the image is wrong: it serves, it is restricted, it stays below the limits."""
+    environment = f"prod-{walled.namespace.removeprefix('kserve-')}"
+    container = {
+        "name": "kserve-container",
+        "image": image or serving.image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": ["serve", "--model-dir=/mnt/models"],
+        "resources": {"limits": {"cpu": "100m", "memory": "64Mi"}},
+        "securityContext": hardened_container_security_context(65532),
+    }
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "serving", "labels": {"airflow-mlops/environment": environment}},
+        "spec": {"containers": [container], "automountServiceAccountToken": False},
+    }
+    said = _refusal(walled, pod)
+    assert (f"not allowed [{rule}]" in said) if rule else said == ""
+
+
+def _refusal(walled: World, pod: dict[str, Any]) -> str:
+    try:
+        walled.of_kind("Pod").create(body=pod, namespace=walled.namespace, dry_run="All")
+    except ApiException as error:
+        return str(error.body)
+    return ""
