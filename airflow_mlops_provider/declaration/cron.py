@@ -7,9 +7,10 @@ business. Reads the time zone database of the system, nothing else.
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from zoneinfo import ZoneInfo, available_timezones
 
-from airflow_mlops_provider.declaration.wording import advice, quoted
+from airflow_mlops_provider.declaration.wording import advice, choices, quoted
 
 PRESETS = ("@once", "@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 
@@ -30,6 +31,7 @@ _FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
 _PART = re.compile(r"(\*|[0-9a-z]{1,3}(?:-[0-9a-z]{1,3})?)(?:/([0-9]{1,2}))?")
 _LONGEST_MONTH = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
 _MAX_LENGTH = 200
+_CLOCK = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
 
 
 def check_cron(expression: str) -> str:
@@ -44,12 +46,20 @@ def check_cron(expression: str) -> str:
         return expression
     fields = expression.split()
     if len(fields) != len(_FIELDS) or len(expression) > _MAX_LENGTH:
-        raise ValueError(
-            f'{quoted(expression)} has {len(fields)} fields; cron has five, minute hour day month weekday: "0 3 * * *"'
-        )
+        raise ValueError(_not_five_fields(expression, len(fields)))
     values = [_expand(field.lower(), *spec) for field, spec in zip(fields, _FIELDS, strict=True)]
     _check_some_day_exists(expression, values[2], values[3], any_weekday=fields[4] == "*")
     return " ".join(fields)
+
+
+def _not_five_fields(expression: str, count: int) -> str:
+    if f"@{expression.lower()}" in PRESETS:
+        return f'{quoted(expression)} is not a schedule; write "@{expression.lower()}"'
+    if time := _CLOCK.fullmatch(expression):
+        daily = f'"{int(time[2])} {int(time[1])} * * *"'
+        return f"{quoted(expression)} is not a schedule; for every day at that time write {daily}"
+    found = f"{count} field" if count == 1 else f"{count} fields"
+    return f'{quoted(expression)} has {found}; cron has five, minute hour day month weekday: "0 3 * * *"'
 
 
 def check_timezone(name: str) -> str:
@@ -65,8 +75,11 @@ def check_timezone(name: str) -> str:
 
 
 def _zone_advice(name: str) -> str:
-    found = advice(name.title(), sorted(available_timezones()))
-    return found if found.startswith("did") else "write for example Europe/Moscow or UTC"
+    """Name several: that one of hundreds of zones is spelt most alike says little about which was meant."""
+    spelt = {zone.lower(): zone for zone in sorted(available_timezones())}
+    close = get_close_matches(name.lower(), spelt, n=3, cutoff=0.6)
+    meant = f"did you mean {choices(quoted(spelt[zone]) for zone in close)}?"
+    return meant if close else "write for example Europe/Moscow or UTC"
 
 
 def _expand(text: str, name: str, lowest: int, highest: int, names: dict[str, int]) -> set[int]:

@@ -33,6 +33,13 @@ _KINDS = {
     "model_type": "a mapping of 'key: value' lines",
     "model_attributes_type": "a mapping of 'key: value' lines",
 }
+_ADVICE = {
+    "int_type": "write for example 2",
+    "int_from_float": "write for example 2",
+    "float_type": "write for example 0.5",
+}
+#: What these words meant before YAML 1.2, and to many people still do.
+_YAML_1_1 = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
 _LIMITS = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "at most")}
 _CONTAINERS = (Mapping, tuple, dict)
 _LITERAL = re.compile(r"'([^']*)'")
@@ -122,11 +129,22 @@ def _unknown_kind_message(union: object, message: str) -> str:
 
 def _kind_message(kind: str, written: object) -> str:
     found = _kind_of(written)
-    if kind == "string_type" and found in ("a number", "a fraction", "true or false"):
-        return f"must be text, not {found}; put it in quotes"
-    if kind in ("int_type", "float_type", "bool_type") and found == "text":
-        return f"must be {_KINDS[kind]}, not text; write it without quotes"
-    return f"must be {_KINDS[kind]}, not {found}"
+    return f"must be {_KINDS[kind]}, not {found}; {_kind_advice(kind, written, found)}"
+
+
+def _kind_advice(kind: str, written: object, found: str) -> str:
+    if found == "empty":
+        return "fill it or remove it"
+    if kind == "string_type":
+        return "put it in quotes" if found in ("a number", "a fraction", "true or false") else "write one value"
+    if kind == "bool_type":
+        meant = _YAML_1_1.get(written.lower()) if isinstance(written, str) else None
+        return f"write {meant or 'true or false'} without quotes"
+    if kind == "tuple_type":
+        return "write [a, b], or one '- ' line for each entry"
+    if kind in ("int_type", "float_type") and found == "text":
+        return "write it without quotes"
+    return _ADVICE.get(kind, "indent its fields below it")
 
 
 def _kind_of(value: object) -> str:

@@ -28,8 +28,9 @@ def suggestion(word: str, candidates: Collection[str]) -> str | None:
     """Return the candidate that was probably meant."""
     if len(word) > _LONGEST_QUOTE:  # difflib is quadratic, and nobody mistypes a name into this
         return None
-    close = get_close_matches(word.lower(), candidates, n=1, cutoff=0.6)
-    return close[0] if close else None
+    spelt = {candidate.lower(): candidate for candidate in candidates}
+    close = get_close_matches(word.lower(), spelt, n=1, cutoff=0.6)
+    return spelt[close[0]] if close else None
 
 
 def advice(word: str, candidates: Collection[str]) -> str:

@@ -36,7 +36,8 @@ MAX_VALUES = 10_000
 _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CONTROL_CHARACTER = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\ufffe\uffff]")
 _SYNTAX_HINTS = {
-    "cannot start any token": "a tab, '@' or '`' stands where a value begins; indent with spaces and quote such values",
+    "cannot start any token": "a tab, '@', '%' or '`' begins a value; indent with spaces, quote such values",
+    "expected alphabetic or numeric character": "a value begins with '*', '&' or '!'; put it in quotes",
     "mapping values are not allowed": "a ':' too many or a wrong indentation; quote text that contains ': '",
     "expected ':'": "the line before is not a 'key: value' pair, or a quote is not closed",
     "undefined alias": "write the value itself",
@@ -66,7 +67,9 @@ def read_document(path: Path, *, shown_as: str | None = None) -> Document:
             data = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
-        raise DeclarationError([Problem(file, 0, 0, "", f"cannot be read: {reason}")]) from error
+        raise DeclarationError(
+            [Problem(file, 0, 0, "", f"cannot be read: {reason}; check the name and the rights")]
+        ) from error
     return parse_document(data, file=file)
 
 

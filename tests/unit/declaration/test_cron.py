@@ -29,6 +29,10 @@ def test_spaces_are_evened_out() -> None:
     ("expression", "message"),
     [
         ("", "has 0 fields; cron has five"),
+        ("monday", "has 1 field; cron has five"),
+        ("Daily", 'write "@daily"'),
+        ("12:30", 'write "30 12 * * *"'),
+        ("24:30", "has 1 field;"),
         ("0 3 * *", "has 4 fields; cron has five"),
         ("0 0 3 * * *", "has 6 fields; cron has five"),
         ("60 * * * *", "'60' is no minute; use 0 to 59"),
@@ -60,8 +64,9 @@ def test_timezone(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "advice"),
     [
-        ("Europe/Moskow", "did you mean 'Europe/Moscow'?"),
-        ("europe/moscov", "did you mean 'Europe/Moscow'?"),
+        ("Europe/Moskow", "did you mean 'Europe/Moscow'"),
+        ("europe/moscov", "did you mean 'Europe/Moscow'"),
+        ("Europe/Moskva", "'Europe/Moscow'"),
         ("", "for example"),
         ("../../etc/passwd", "for example"),
         ("/etc/passwd", "for example"),
