@@ -9,11 +9,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlops_provider.cli.files import add_environments_option, explicit_environments, find_declarations
+from airflow_mlops_provider.cli.files import add_environments_option, explicit_environments, find_declarations, shown
 from airflow_mlops_provider.exceptions import DeclarationError, Problem
 
 if TYPE_CHECKING:
-    from airflow_mlops_provider.declaration import EnvironmentModel
+    from airflow_mlops_provider.declaration import EnvironmentModel, Environments
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def load_chosen_model(arguments: argparse.Namespace) -> EnvironmentModel:
 
     :raises DeclarationError: there is no such model, it does not go to this environment, or its file has problems.
     """
-    loaded = _load(Path(arguments.model), arguments) if _is_path(arguments.model) else _load_by_name(arguments)
+    loaded = _load(Path(arguments.model), arguments, {}) if _is_path(arguments.model) else _load_by_name(arguments)
     for model in loaded:
         if model.environment == arguments.env:
             return model
@@ -39,31 +39,40 @@ def _is_path(text: str) -> bool:
     return "/" in text or text.endswith((".yaml", ".yml"))
 
 
-def _load(file: Path, arguments: argparse.Namespace) -> tuple[EnvironmentModel, ...]:
+def _load(file: Path, arguments: argparse.Namespace, known: dict[Path, Environments]) -> tuple[EnvironmentModel, ...]:
+    """Load one declaration.
+
+    :param known: environments files that were read before; this adds to them.
+    """
     from airflow_mlops_provider.declaration import find_environments, load_declaration, load_environments
 
-    environments = load_environments(find_environments(file, explicit_environments(arguments)))
-    return load_declaration(file, environments)
+    environments = find_environments(file, explicit_environments(arguments))
+    if environments not in known:
+        known[environments] = load_environments(shown(environments))
+    return load_declaration(file, known[environments])
 
 
 def _load_by_name(arguments: argparse.Namespace) -> tuple[EnvironmentModel, ...]:
-    """Look in the file of that name first; a model may also live in a file of another name."""
+    """Look into every file: a model may live in one of another name, and no name may mean two models."""
     try:
         files = find_declarations(["."])
     except FileNotFoundError as error:
         raise DeclarationError([Problem(arguments.model, 0, 0, "", str(error))]) from error
-    names: list[str] = []
-    for file in sorted(files, key=lambda file: file.stem != arguments.model):
+    models: list[tuple[EnvironmentModel, ...]] = []
+    known: dict[Path, Environments] = {}
+    broken: DeclarationError | None = None
+    for file in files:
         try:
-            loaded = _load(file, arguments)
-        except DeclarationError:
-            if file.stem == arguments.model:
-                raise
-            continue
-        if loaded[0].model == arguments.model:
-            return loaded
-        names.append(loaded[0].model)
-    raise DeclarationError([_unknown(arguments.model, names)])
+            models.append(_load(file, arguments, known))
+        except DeclarationError as error:
+            broken = error if file.stem == arguments.model else broken
+    found = [loaded for loaded in models if loaded[0].model == arguments.model]
+    if len(found) > 1:
+        where = " and ".join(loaded[0].file for loaded in found)
+        raise DeclarationError([Problem(arguments.model, 0, 0, "", f"is declared in {where}; name the file")])
+    if found:
+        return found[0]
+    raise broken or DeclarationError([_unknown(arguments.model, [loaded[0].model for loaded in models])])
 
 
 def _unknown(name: str, names: list[str]) -> Problem:

@@ -50,6 +50,14 @@ def find_declarations(paths: Iterable[str]) -> list[Path]:
     return list(found)
 
 
+def shown(file: Path) -> str:
+    """Return the path as short as it can be said from here."""
+    try:
+        return str(file.relative_to(Path.cwd()))
+    except ValueError:
+        return str(file)
+
+
 def _declarations_below(top: Path) -> Iterator[Path]:
     for directory, subdirectories, names in os.walk(top):
         subdirectories[:] = [name for name in subdirectories if not name.startswith(".")]

@@ -17,6 +17,7 @@ from airflow_mlops_provider.cli.files import (
     add_environments_option,
     explicit_environments,
     find_declarations,
+    shown,
 )
 from airflow_mlops_provider.cli.problem_output import Report, as_github, as_gitlab, as_json, as_text
 from airflow_mlops_provider.exceptions import DeclarationError, Problem
@@ -136,16 +137,8 @@ class Checker:
         if key not in self._environments:
             self._environments[key] = None
             try:
-                self._environments[key] = load_environments(_shown(file))
+                self._environments[key] = load_environments(shown(file))
             except DeclarationError as error:
-                self._files[_shown(file)] = None
+                self._files[shown(file)] = None
                 self._problems += error.problems
         return self._environments[key]
-
-
-def _shown(file: Path) -> str:
-    """Return the path as short as it can be said from here."""
-    try:
-        return str(file.relative_to(Path.cwd()))
-    except ValueError:
-        return str(file)

@@ -81,6 +81,16 @@ def test_what_is_not_there(arguments: list[str], message: str, capsys: pytest.Ca
     assert captured.err.startswith(message)
 
 
+def test_a_name_that_two_files_declare_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    copy = Path("team/models/churn.yaml")
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(Path("models/churn.yaml").read_bytes())
+    assert main(["explain", "churn", "--env", "prod"]) == 1
+    told = capsys.readouterr().err
+    assert told == "churn: is declared in models/churn.yaml and team/models/churn.yaml; name the file\n"
+    assert main(["explain", str(copy), "--env", "prod"]) == 0
+
+
 def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["explain", "churn"])
@@ -120,7 +130,7 @@ def test_template_is_shown_with_its_place_and_what_it_adds(capsys: pytest.Captur
     assert explained["values"]["batch.extends"] == {"value": "big-disk", "origin": "models/extends.yaml:5"}
     template = explained["jobs"]["batch"]["template"]
     lines = Path("environments.yaml").read_text(encoding="utf-8").splitlines()
-    assert template["origin"].endswith(f"environments.yaml:{lines.index('  big-disk:') + 1}")
+    assert template["origin"] == f"environments.yaml:{lines.index('  big-disk:') + 1}"
     assert {"volumes", "volumeMounts", "initContainers", "affinity"} <= set(template["adds"])
     (init,) = explained["jobs"]["batch"]["pod"]["spec"]["initContainers"]
     assert init["env"] == [{"name": "LD_LIBRARY_PATH", "value": "(hidden)"}]
