@@ -86,14 +86,17 @@ def service_account(admin: Path, directory: Path) -> Iterator[Account]:
     core = client.CoreV1Api(api)
     account = Account(api, directory)
     core.create_namespace({"metadata": {"name": account.name}})
+    # A cluster without KServe has no namespace of it.
+    there = {item.metadata.name for item in core.list_namespace().items} | {None}
+    outside = [item for item in account.objects(MODELS_NAMESPACE) if item["metadata"].get("namespace") in there]
+    outside = [item for item in outside if item["metadata"].get("namespace") != MODELS_NAMESPACE]
     try:
-        for item in account.objects(MODELS_NAMESPACE):
-            if item["metadata"].get("namespace") != MODELS_NAMESPACE:
-                account.apply(item)
+        for item in outside:
+            account.apply(item)
         account.write_kubeconfig(admin)
         yield account
     finally:
-        for item in account.objects(MODELS_NAMESPACE):
-            if "rbac" in item["apiVersion"] and item["metadata"].get("namespace") != MODELS_NAMESPACE:
+        for item in outside:
+            if item["kind"] != "ServiceAccount":  # goes with its namespace
                 account.remove(item)
         core.delete_namespace(account.name)
