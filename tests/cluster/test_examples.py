@@ -78,6 +78,7 @@ def test_example_online(
     answered = online.predict(kube, road.storage.namespace, "tumours-live", trained.rows)
     assert answered == (trained.predictions, f"models:/{trained.model_id}")
     assert road.airflow.xcom("prod.tumours-live.online", run_id, "record")["service"]["name"] == "tumours-live"
+    online.remove(serving, road.storage.namespace, "tumours-live")
 
 
 def test_example_without_declarations(road: Road, trainer: Trainer, trained: Trained) -> None:

@@ -77,6 +77,11 @@ def predict(kube: Any, namespace: str, name: str, rows: Any) -> tuple[list[float
     return [row[1] for row in answer.json()["predictions"]], answer.headers["X-Model-Uri"]
 
 
+def remove(serving: Any, namespace: str, name: str) -> None:
+    """Delete a service; what its pods asked for is the next test's."""
+    kind_of(serving.kubeconfig, "InferenceService").delete(name=name, namespace=namespace)
+
+
 def endpoint_events(road: Road, asset: str) -> list[dict[str, Any]]:
     """Return what deployments recorded, oldest first."""
     found = road.airflow.request("GET", "assets/events", params={"name_pattern": asset, "order_by": "timestamp"})
@@ -163,8 +168,7 @@ def test_probe_is_green_while_it_serves_and_red_when_it_is_gone(
     run_id = steps.run(road, dag_id)
     assert road.airflow.xcom(dag_id, run_id, "probe")["model_uris"] == [f"models:/{second.model_id}"]
 
-    service = kind_of(serving.kubeconfig, "InferenceService")
-    service.delete(name=NAME, namespace=road.storage.namespace)
+    remove(serving, road.storage.namespace, NAME)
     run_id = road.airflow.trigger(dag_id)
 
     assert road.airflow.wait_for_run(dag_id, run_id, timeout_seconds=180)["state"] == "failed"
@@ -222,3 +226,4 @@ def test_where_argo_cd_writes_the_dag_commits_and_waits(
     first, second = endpoint_events(road, f"gitops.{name}.endpoint")
     assert first["gitops_commit"] == second["gitops_commit"] == commit["commit"]
     assert first["service"]["uid"] == live.metadata.uid
+    remove(serving, road.storage.namespace, name)
