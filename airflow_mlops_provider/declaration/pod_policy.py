@@ -24,12 +24,18 @@ from airflow_mlops_provider.declaration.rules import (
     steers_a_process,
 )
 from airflow_mlops_provider.declaration.standard_runtime import STANDARD_COMMAND
-from airflow_mlops_provider.declaration.template_wall import is_affinity_of_a_template, is_from_a_template
+from airflow_mlops_provider.declaration.template_wall import (
+    is_affinity_of_a_template,
+    is_from_a_template,
+    named_by_templates,
+)
 from airflow_mlops_provider.declaration.wording import quoted
 
 #: Everything else that a container may ask for is a device, except storage and huge pages:
 #: https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/
 _READERS = {"cpu": cpu_millicores, "memory": memory_bytes}
+#: What a pod may name of the cluster's own, and the rule that says so.
+_CLASSES = {"priorityClassName": "priority_class", "runtimeClassName": "runtime_class"}
 _AMOUNTS = (*_READERS, "gpu")
 _TOO_MANY = 1_000_000
 
@@ -109,6 +115,10 @@ def _check_place(metadata: Mapping[str, Any], spec: Mapping[str, Any], environme
             message = f"{quoted(name)} is not allowed; use {quoted(wanted)}"
             yield Violation(("spec", field), message, "service_account")
     yield from _check_nodes(spec, environment)
+    for field, rule in _CLASSES.items():
+        if spec.get(field) and spec[field] not in named_by_templates(field, environment):
+            message = f"{quoted(spec[field])} is not allowed; remove it, or let a template of the platform name it"
+            yield Violation(("spec", field), message, rule)
 
 
 def _check_nodes(spec: Mapping[str, Any], environment: Environment) -> Iterator[Violation]:

@@ -28,6 +28,14 @@ def is_affinity_of_a_template(affinity: Mapping[str, Any], environment: Environm
     return any(affinity == template.spec.get("affinity", {}).get("nodeAffinity") for template in templates)
 
 
+def named_by_templates(field: str, environment: Environment) -> set[str]:
+    """Return the classes that templates name.
+
+    :param field: ``priorityClassName`` or ``runtimeClassName``.
+    """
+    return {template.spec[field] for template in environment.templates.values() if field in template.spec}
+
+
 def _parts(kind: str, environment: Environment) -> Iterator[Mapping[str, Any]]:
     for template in environment.templates.values():
         yield from template.spec.get(kind, ())

@@ -15,6 +15,7 @@ from typing import Any, Final
 from airflow_mlops_provider.manifests.admission_frame import frame_rules
 from airflow_mlops_provider.manifests.admission_templates import (
     affinity_condition,
+    class_condition,
     judged_containers,
     volume_condition,
 )
@@ -97,6 +98,8 @@ def _place_rules(settings: Settings) -> Iterator[Rule]:
     affinity = "object.spec.affinity.nodeAffinity"
     of_template = affinity_condition(settings["templates"], affinity)
     yield "node_selector", f"!has(object.spec.affinity) || !has({affinity}) || {of_template}"
+    yield "priority_class", class_condition(settings["templates"], "priorityClassName")
+    yield "runtime_class", class_condition(settings["templates"], "runtimeClassName")
     ours = [
         " && ".join(
             f"t.?{field}.orValue({_cel(default)}) == {_cel(item.get(field) or default)}"

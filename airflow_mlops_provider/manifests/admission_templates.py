@@ -26,6 +26,15 @@ def affinity_condition(templates: Sequence[Spec], field: str) -> str:
     return _any([f"dyn({field}) == {_dynamic(item)}" for item in found if item])
 
 
+def class_condition(templates: Sequence[Spec], field: str) -> str:
+    """Return the condition that the pod names no class, or one that a template names.
+
+    :param field: ``priorityClassName`` or ``runtimeClassName``.
+    """
+    named = sorted({template[field] for template in templates if template.get(field)})
+    return f"object.spec.?{field}.orValue('') in {_cel(['', *named])}"
+
+
 def volume_condition(templates: Sequence[Spec], kind: str | None = None) -> str:
     """Return the condition that the volume ``v`` is a template's.
 

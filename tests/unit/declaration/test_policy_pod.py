@@ -111,6 +111,8 @@ SECRET_VARIABLE = [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "other",
         ("spec.nodeSelector", {"pool": "prod", "gpu": "yes"}, "node_selector"),
         ("spec.nodeName", "node-1", "node_selector"),
         ("spec.affinity", {"nodeAffinity": NODE_AFFINITY}, "node_selector"),
+        ("spec.priorityClassName", "system-node-critical", "priority_class"),
+        ("spec.runtimeClassName", "no-sandbox", "runtime_class"),
         ("spec.tolerations", [{"operator": "Exists"}], "tolerations"),
         ("base.image", "docker.io/x" + DIGEST, "images"),
         ("base.image", "registry.example/teams/x:1", "require_digest"),
@@ -194,6 +196,7 @@ TEMPLATE: dict[str, Any] = {
     ],
     "initContainers": [INIT],
     "affinity": _nodes("ssd"),
+    "priorityClassName": "system-cluster-critical",
 }
 _FRAME = {"securityContext": CONTAINER["securityContext"]}
 
@@ -238,6 +241,8 @@ def settings_with_template(**changes: Any) -> Environment:
         ),
         ("spec.initContainers", [{**INIT, "securityContext": {"privileged": True}}], "restricted"),
         ("spec.affinity", _nodes("ssd"), None),
+        ("spec.priorityClassName", "system-cluster-critical", None),
+        ("spec.priorityClassName", "system-node-critical", "priority_class"),
         ("spec.affinity", _nodes("gpu"), "node_selector"),
     ],
 )
