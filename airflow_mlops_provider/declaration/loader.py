@@ -19,6 +19,7 @@ from airflow_mlops_provider.declaration.batch_spec import BatchSpec
 from airflow_mlops_provider.declaration.definitions import bind_definitions, read_templates
 from airflow_mlops_provider.declaration.environment import Environment, Environments, EnvironmentsFile
 from airflow_mlops_provider.declaration.jobs import batch_jobs, job_path, read_reference
+from airflow_mlops_provider.declaration.known_part import known_part
 from airflow_mlops_provider.declaration.model import ModelDeclaration, ModelFile
 from airflow_mlops_provider.declaration.node import (
     MappingNode,
@@ -198,6 +199,8 @@ def load_declaration(
             here = find_key(document.root, ("environments", name))
             problems += _check(declaration, merged, name, environments, here)
             loaded.append(_environment_model(file, name, environments[name], declaration, merged))
+        elif (known := known_part(merged)) is not None:
+            problems += _policy_problems(known, merged, name, environments)
     # An overlay hides what it replaces; where every one does, or there is none, nothing else has looked at the base.
     if all(overlay.fields for overlay in overlays.values()):
         _validate(base, problems, complete=not overlays)
@@ -268,7 +271,13 @@ def _check(
     elif not jobs and settings.namespace is None:
         yield problem_at(here, "an online service needs a namespace, and the environment has none; remove it here")
     yield from _check_after(jobs, declaration.model, merged)
-    for violation in check_policy(declaration, settings):
+    yield from _policy_problems(declaration, merged, name, environments)
+
+
+def _policy_problems(
+    declaration: ModelDeclaration, merged: MappingNode, name: str, environments: Environments
+) -> Iterator[Problem]:
+    for violation in check_policy(declaration, environments[name]):
         place = find_value(merged, violation.path)
         yield problem_at(place, f"in {quoted(name)}: {violation.message}", rule=violation.rule)
 
