@@ -19,7 +19,7 @@ class LossyProxy:
     def __init__(self, configuration: Any) -> None:
         target = urlsplit(configuration.host)
         context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
-        token = configuration.get_api_key_with_prefix("authorization")
+        token = configuration.auth_settings()["BearerToken"]["value"]
         self.lost: list[str] = []
         proxy = self
 
