@@ -157,6 +157,13 @@ def trainer(mlflow_server: MlflowServer) -> Trainer:
     return Trainer(mlflow_server.url)
 
 
+@pytest.fixture(scope="session")
+def served_models(trainer: Trainer) -> tuple[Trained, Trained]:
+    """Two models that predict differently: runs of ``/tests/kserve`` with the tag ``stage`` one and two."""
+    first = trainer.train("/tests/kserve", seed=1, tags={"stage": "one"})
+    return first, trainer.train("/tests/kserve", seed=5, tags={"stage": "two"})
+
+
 @dataclass(frozen=True)
 class Road:
     """Everything together, as a platform would have set it up."""

@@ -431,8 +431,8 @@ def predictions(world: World, name: str, rows: Any, uri: str) -> list[float]:
     return [row[1] for row in answer["predictions"]]
 
 
-def test_real_model_is_promoted_if_it_agrees_and_goes_if_not(world: World, trainer: Any) -> None:
-    old, new = (trainer.train("/tests/canary", seed=seed) for seed in (1, 5))
+def test_real_model_is_promoted_if_it_agrees_and_goes_if_not(world: World, served_models: Any) -> None:
+    old, new = served_models
     service: dict[str, Any] = {
         "smoke_test": {"from": "input_example", "expect_shape": [2, 2]},
         "timeout_seconds": 240,

@@ -43,13 +43,13 @@ EXAMPLE = {"from": "input_example", "expect_shape": [2, 2], "max_latency_seconds
 
 
 @pytest.fixture(scope="module")
-def first(trainer: Any) -> Any:
-    return trainer.train("/tests/kserve", seed=1, tags={"stage": "one"})
+def first(served_models: Any) -> Any:
+    return served_models[0]
 
 
 @pytest.fixture(scope="module")
-def second(trainer: Any) -> Any:
-    return trainer.train("/tests/kserve", seed=5, tags={"stage": "two"})
+def second(served_models: Any) -> Any:
+    return served_models[1]
 
 
 def selector(stage: str) -> dict[str, Any]:
