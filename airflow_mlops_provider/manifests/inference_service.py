@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from airflow_mlops_provider.manifests.batch_pod import build_env_vars, build_resources
 from airflow_mlops_provider.manifests.contract import check_extra_names
@@ -63,7 +63,7 @@ class ServiceOptions:
     image_pull_secrets: Sequence[str] | None = None
     runtime: str | None = "mlops-mlflow"
     protocol: str = "v2"
-    storage: Literal["initializer", "runtime"] = "initializer"
+    storage: str = "initializer"
     env_vars: Mapping[str, str] | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] | None = None
@@ -81,8 +81,8 @@ def check_options(options: ServiceOptions) -> None:
     check_service_name(options.name, options.namespace)
     if options.protocol not in ("v1", "v2"):
         raise ValueError(f"protocol is 'v1' or 'v2', not {options.protocol!r}")
-    if options.storage not in ("initializer", "runtime"):
-        raise ValueError(f"storage is 'initializer' or 'runtime', not {options.storage!r}")
+    if options.storage != "initializer" and "://" not in options.storage:
+        raise ValueError(f"storage is 'initializer' or the URI of a copy of the model, not {options.storage!r}")
     if options.max_replicas is not None and options.max_replicas < max(options.min_replicas, 1):
         raise ValueError(f"max_replicas ({options.max_replicas}) is less than min_replicas ({options.min_replicas})")
     annotations = options.annotations or {}
@@ -166,7 +166,7 @@ def _model_container(options: ServiceOptions, model: Mapping[str, Any], contract
         "modelFormat": {"name": "mlflow"},
         "runtime": options.runtime,
         "protocolVersion": options.protocol,
-        "storageUri": storage_uri(model) if options.storage == "initializer" else None,
+        "storageUri": storage_uri(model) if options.storage == "initializer" else options.storage,
         "image": options.image,
         "imagePullPolicy": options.image_pull_policy,
         "resources": build_resources(resources.get("cpu"), resources.get("memory"), int(resources.get("gpu") or 0)),

@@ -33,7 +33,7 @@ class KServeDeployOperator(DeployFlow):
         compared with the model's requirements before anything is deployed.
     :param protocol: ``v1`` or ``v2`` (open inference protocol).
     :param storage: ``initializer``: KServe's storage container fetches the pinned model and verifies its digest.
-        ``runtime``: the serving container fetches it by ``MODEL_URI`` itself.
+        Or the URI of a copy that KServe fetches without MLflow, ``pvc://models/churn/``, ``s3://…/``.
     :param scale_metric: ``cpu``, ``memory``, ``concurrency`` or ``rps``; with ``scale_target``.
     :param logger: KServe's request log, ``{"url": "http://…", "mode": "all"}``.
     :param overrides: a fragment for the rest of the InferenceService's ``spec``, ``{"predictor": {"timeout": 60}}``.

@@ -75,7 +75,7 @@ def test_container_is_told_nothing_that_differs_from_run_to_run() -> None:
         ({"image_pull_secrets": ["reg"]}, ("imagePullSecrets",), [{"name": "reg"}]),
         ({"runtime": None}, ("model", "runtime"), None),
         ({"protocol": "v1"}, ("model", "protocolVersion"), "v1"),
-        ({"storage": "runtime"}, ("model", "storageUri"), None),
+        ({"storage": "pvc://models/churn/"}, ("model", "storageUri"), "pvc://models/churn/"),
         ({"max_replicas": 4, "scale_metric": "cpu", "scale_target": 70}, ("scaleTarget",), 70),
         ({"logger": {"url": "http://log", "mode": "all"}}, ("logger",), {"url": "http://log", "mode": "all"}),
         ({"overrides": {"predictor": {"timeout": 60}}}, ("timeout",), 60),
