@@ -85,6 +85,7 @@ class _Signals:
     def __init__(self, display: Display) -> None:
         self._display = display
         self._leaving = False
+        self._signalled = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> _Signals:
@@ -94,7 +95,8 @@ class _Signals:
 
     def __exit__(self, *_reason: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # After a signal the program is about to end with that signal's code; an impatient second one may not change it.
+            signal.signal(number, signal.SIG_IGN if self._signalled else handler)
 
     def leave(self) -> None:
         """Say that the end has begun. Safe to call twice."""
@@ -105,6 +107,7 @@ class _Signals:
     def _end(self, number: int, _frame: FrameType | None) -> None:
         if not self._leaving:
             self.leave()
+            self._signalled = True
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
