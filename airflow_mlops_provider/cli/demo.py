@@ -95,7 +95,7 @@ class _Signals:
 
     def __exit__(self, *_reason: object) -> None:
         for number, handler in self._before.items():
-            # After a signal the program is about to end with that signal's code; an impatient second one may not change it.
+            # After a signal the program ends with that signal's code; an impatient second one may not change it.
             signal.signal(number, signal.SIG_IGN if self._signalled else handler)
 
     def leave(self) -> None:
