@@ -19,6 +19,7 @@ from airflow_mlops_provider.exceptions import PermanentError
 if TYPE_CHECKING:
     from airflow_mlops_provider.declaration.batch_spec import BatchSpec
     from airflow_mlops_provider.declaration.loader import EnvironmentModel
+    from airflow_mlops_provider.hooks.mlflow_settings import MLflowSettings
 
 _NAME = re.compile(r"\{\{-?\s*(\w+(?:\.\w+)?)\s*-?\}\}")
 
@@ -49,10 +50,16 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     """Resolve, run to the end, print the result, and return the exit code."""
     from airflow_mlops_provider.hooks.local_process import LocalProcess
+    from airflow_mlops_provider.hooks.mlflow_settings import MLflowSettings
 
     model = load_chosen_model(arguments)
     batch = _chosen_job(model, arguments.job)
-    command, variables = _program(model, batch, arguments)
+    try:
+        settings = MLflowSettings.from_environment()
+    except PermanentError as error:
+        print(error, file=sys.stderr)
+        return 2
+    command, variables = _program(model, batch, settings, arguments)
     result = LocalProcess(command, variables, lambda line: print(line, file=sys.stderr, flush=True)).run(
         timeout_seconds=batch.timeout.total_seconds() if batch.timeout else None
     )
@@ -85,18 +92,16 @@ def _chosen_job(model: EnvironmentModel, name: str | None) -> BatchSpec:
 
 
 def _program(
-    model: EnvironmentModel, batch: BatchSpec, arguments: argparse.Namespace
+    model: EnvironmentModel, batch: BatchSpec, settings: MLflowSettings, arguments: argparse.Namespace
 ) -> tuple[list[str], dict[str, str]]:
     from airflow_mlops_provider.dag_factory.pod_arguments import program_variables
     from airflow_mlops_provider.declaration.standard_runtime import STANDARD_COMMAND
     from airflow_mlops_provider.hooks.mlflow_client import MLflowClient
-    from airflow_mlops_provider.hooks.mlflow_settings import MLflowSettings
     from airflow_mlops_provider.manifests.contract import build_contract
 
     interval = _interval(arguments)
     params = read_params(batch, arguments.param)
     values = {**_template_values(*interval), **{f"params.{name}": value for name, value in params.items()}}
-    settings = MLflowSettings.from_environment()
     with MLflowClient(settings) as client:
         resolved = client.resolve_model(model.selector())
     contract = build_contract(
@@ -125,7 +130,9 @@ def read_params(batch: BatchSpec, given: list[str]) -> dict[str, Any]:
 
     values = {name: parameter.form_default() for name, parameter in batch.params.items()}
     for item in given:
-        name, _, text = item.partition("=")
+        name, equals, text = item.partition("=")
+        if not equals:
+            raise PermanentError(f"--param {item}: has no value; write {item}=VALUE")
         if name not in batch.params:
             raise PermanentError(f"--param {item}: {quoted(name)} is not declared; {advice(name, list(batch.params))}")
         try:

@@ -17,11 +17,12 @@ ARGUMENTS = [
 ]
 
 
+@pytest.mark.parametrize("command", ["resolve", "run"])
 def test_without_a_server_it_says_how_to_name_one(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert main(["resolve", *ARGUMENTS]) == 2
+    assert main([command, *ARGUMENTS]) == 2
     assert "MLFLOW_TRACKING_URI" in capsys.readouterr().err
 
 

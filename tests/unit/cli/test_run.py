@@ -71,6 +71,7 @@ def test_parameters_are_read_as_the_form_would() -> None:
     ("given", "message"),
     [
         ("treshold=1", "'treshold' is not declared; did you mean 'threshold'?"),
+        ("threshold", "--param threshold: has no value; write threshold=VALUE"),
         ("threshold=much", "'much' is not of type number"),
         ("threshold=2", "2 is more than maximum (1); lower it"),
         ("segment=c", "'c' is not in enum; use a or b"),
