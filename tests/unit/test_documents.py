@@ -24,7 +24,11 @@ def test_readme_declaration_and_environments_make_its_dags(tmp_path: Path) -> No
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "churn.yaml").write_text(declaration)
     (tmp_path / "environments.yaml").write_text(environments)
-    assert set(load_model_dags(tmp_path / "models" / "churn.yaml")) == {"dev.churn.batch", "prod.churn.batch"}
+    assert set(load_model_dags(tmp_path / "models" / "churn.yaml")) == {
+        "dev.churn.batch",
+        "prod.churn.batch",
+        "prod.churn.online",
+    }
 
 
 def test_readme_commands_exist() -> None:
