@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from airflow_mlops_provider.bundles.stubs import Checkout, sync_stubs
+from airflow_mlops_provider.bundles.stubs import Checkout, find_declarations, sync_stubs
 
 SOURCE, TARGET, SCHEDULE = "s3://in/{{ ds }}/", "s3://out/{{ ds }}/", "0 3 * * *"
 AMOUNT = {"cpu": "1", "memory": "2Gi"}
@@ -154,7 +154,8 @@ def write_inputs(folder: Path, count: int) -> None:
         (folder / f"dag-factory.{name}.py").write_text(f"PATTERN = {pattern!r}\n{DAG_FACTORY}")
     (folder / "ours.all.py").write_text(OURS)
     (folder / "blueprint.all.py").write_text(BLUEPRINT)
-    sync_stubs(Checkout(root=folder, patterns=["models/*.yaml"]), scratch=folder / "home" / "stub.tmp")
+    declarations = find_declarations(folder, ["models/*.yaml"])
+    sync_stubs(Checkout(root=folder, declarations=declarations), scratch=folder / "home" / "stub.tmp")
 
 
 def _documents(number: int) -> dict[str, Any]:
