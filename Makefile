@@ -9,7 +9,7 @@ PYTHON ?= python3
 export UV := $(or $(shell command -v uv),$(MLOPS_CACHE)/uv/bin/uv)
 BIN := .venv/bin
 
-.PHONY: help demo test lint unit integration cluster cluster-down image bench clean
+.PHONY: help demo test lint unit integration cluster cluster-down image bench hostile clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -53,7 +53,10 @@ image: .venv/.synced ## Build the standard runtime image into the development cl
 	@$(BIN)/python -m devcluster image
 
 bench: .venv/.synced ## Ratios measured side by side
-	@for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
+	@for name in parse resolve score; do $(BIN)/python "benchmarks/$$name.py"; done
+
+hostile: .venv/.synced ## 20,000 hostile declarations: what became of each, worst time and memory
+	@$(BIN)/python benchmarks/hostile.py
 
 clean: ## Remove what was installed into the checkout
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
