@@ -130,9 +130,11 @@ class MLflowModelBatchOperator(ModelTaskMixin, KubernetesPodOperator):
         self._fail_if_killed()
         return self._result
 
-    def invoke_defer_method(self, *args: Any, **kwargs: Any) -> None:
+    def invoke_defer_method(self, last_log_time: Any = None, context: Context | None = None) -> None:
+        # The parent reads this signature: without a parameter of that name it hands over no context, and then neither
+        # notices a pod that is over already nor minds execution_timeout.
         self._fail_if_killed()
-        super().invoke_defer_method(*args, **kwargs)
+        super().invoke_defer_method(last_log_time=last_log_time, context=context)
 
     def get_or_create_pod(self, pod_request_obj: V1Pod, context: Context) -> V1Pod:
         self._fail_if_killed()

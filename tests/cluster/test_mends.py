@@ -101,4 +101,6 @@ def test_result_of_a_pod_that_ended_before_the_deferral(road: Road, name: str, r
     assert_ends(road, name, run_id, "success")
     (task,) = road.airflow.task_instances(f"mends.{name}", run_id)
     assert task["try_number"] == 2, "the first try was killed"
+    second = "\n".join(road.airflow.logs(f"mends.{name}", run_id, "pod", try_number=2))
+    assert "DEFERRED" not in second, "there was nothing to wait for"
     assert road.airflow.xcom(f"mends.{name}", run_id, "pod") == result
