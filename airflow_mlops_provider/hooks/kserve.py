@@ -109,17 +109,7 @@ class KServeHook:
         from urllib3.exceptions import HTTPError
 
         try:
-            answer = self.api_client.call_api(
-                request.path,
-                request.method,
-                query_params=list(request.query.items()),
-                header_params={"Accept": "application/json, */*", "Content-Type": request.content_type},
-                body=request.body,
-                auth_settings=["BearerToken"],
-                _preload_content=False,
-                _return_http_data_only=True,
-                _request_timeout=timeout_seconds,
-            )
+            answer = self.api_client.call_api(**request.call_arguments(timeout_seconds))
             return answer.status, _text(answer.data)
         except ApiException as error:
             return error.status or 0, _text(error.body) or str(error.reason)

@@ -46,6 +46,20 @@ class KubeRequest:
     body: Any = None
     content_type: str = "application/json"
 
+    def call_arguments(self, timeout_seconds: float) -> dict[str, Any]:
+        """Return the arguments of ``ApiClient.call_api``, which are the same for the blocking and the async client."""
+        return {
+            "resource_path": self.path,
+            "method": self.method,
+            "query_params": list(self.query.items()),
+            "header_params": {"Accept": "application/json, */*", "Content-Type": self.content_type},
+            "body": self.body,
+            "auth_settings": ["BearerToken"],
+            "_preload_content": False,
+            "_return_http_data_only": True,
+            "_request_timeout": timeout_seconds,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceReference:

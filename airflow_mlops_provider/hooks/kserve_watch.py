@@ -137,17 +137,7 @@ class AsyncKubeClient:
             ) from error
 
     async def _call(self, request: KubeRequest, seconds: float) -> Any:
-        return await self._api_client.call_api(
-            request.path,
-            request.method,
-            query_params=list(request.query.items()),
-            header_params={"Accept": "application/json, */*", "Content-Type": request.content_type},
-            body=request.body,
-            auth_settings=["BearerToken"],
-            _preload_content=False,
-            _return_http_data_only=True,
-            _request_timeout=seconds,
-        )
+        return await self._api_client.call_api(**request.call_arguments(seconds))
 
 
 async def watch_rollout(
